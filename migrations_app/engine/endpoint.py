@@ -1,0 +1,108 @@
+"""Where a server is and how to get in: one value, parsed from a URL or built from fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from migrations_app.engine.errors import UsageError
+
+DEFAULT_PORT = 6379
+_OPTIONS = {"ca_file", "verify", "server_name"}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """The address of one server and the credentials for it.
+
+    Either `unix_path` or `host` and `port` is set. `tls_ca_pem` is PEM text; empty means the authorities that the
+    system trusts. `tls_verify` off is for test systems: the certificate is then not looked at. The password appears
+    neither in `repr()` nor in `str()`.
+    """
+
+    host: str = ""
+    port: int = DEFAULT_PORT
+    unix_path: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    tls: bool = False
+    tls_verify: bool = True
+    tls_ca_pem: str = field(default="", repr=False)
+    tls_server_name: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> Endpoint:
+        """Read `redis://`, `rediss://` (TLS) or `unix://` URLs; raise `UsageError` that says what is wrong.
+
+        `redis://[[user][:password]@]host[:port]`; `rediss://` takes `?ca_file=PATH`, `?verify=no` and
+        `?server_name=NAME`; `unix://[[user][:password]@]/path/to.sock`. User and password are percent-decoded.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise UsageError(f"{_redact(url)}: {error}") from None
+        shown = _redact(url)
+        if parts.scheme not in {"redis", "rediss", "unix"}:
+            raise UsageError(f"{shown}: the URL must begin with redis://, rediss:// or unix://")
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if unknown := set(options) - _OPTIONS:
+            raise UsageError(f"{shown}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(_OPTIONS))}")
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        if parts.scheme == "unix":
+            if not parts.path:
+                raise UsageError(f"{shown}: the path of the socket is missing (unix:///run/redis.sock)")
+            if options:
+                raise UsageError(f"{shown}: a UNIX socket takes no TLS options")
+            return cls(unix_path=unquote(parts.path), username=user, password=password, port=0)
+        if not parts.hostname:
+            raise UsageError(f"{shown}: the host is missing (redis://HOST:PORT)")
+        if parts.path not in {"", "/"}:
+            raise UsageError(f"{shown}: a database number does not belong in the URL; choose databases with --db")
+        if port == 0:
+            raise UsageError(f"{shown}: the port must be from 1 to 65535")
+        tls = parts.scheme == "rediss"
+        if options and not tls:
+            raise UsageError(f"{shown}: {sorted(options)[0]} belongs to rediss://")
+        verify = options.get("verify", "yes")
+        if verify not in {"yes", "no"}:
+            raise UsageError(f"{shown}: verify is yes or no")
+        return cls(
+            host=parts.hostname,
+            port=port or DEFAULT_PORT,
+            username=user,
+            password=password,
+            tls=tls,
+            tls_verify=verify == "yes",
+            tls_ca_pem=_read_ca(options["ca_file"]) if "ca_file" in options else "",
+            tls_server_name=options.get("server_name", ""),
+        )
+
+    @property
+    def address(self) -> str:
+        """`host:port` or the path of the socket: how logs and messages name this server."""
+        if self.unix_path:
+            return self.unix_path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        """The URL without the password."""
+        user = f"{quote(self.username)}@" if self.username else ""
+        scheme = "unix" if self.unix_path else "rediss" if self.tls else "redis"
+        return f"{scheme}://{user}{self.address}"
+
+
+def _read_ca(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"ca_file {path} cannot be read: {error}") from None
+
+
+def _redact(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    if not at:
+        return url
+    scheme, slashes, _ = head.partition("://")
+    return f"{scheme}{slashes}…@{tail}"

@@ -1,0 +1,196 @@
+"""Every way in which a link can fail, as types.
+
+Each error has an `id` (stable, for programs and tests), a sentence for the person who reads the task (`message`),
+what to do next (`advice`) and whether trying again can help (`retryable`). A retryable error is tried again within the
+retry time of the link; any other stops it at once.
+"""
+
+from __future__ import annotations
+
+
+class EngineError(Exception):
+    """Base of all errors of the engine; `str(error)` is the sentence for the person."""
+
+    id = "engine.error"
+    advice = "Read the log of the task; nothing was applied after this point."
+    retryable = False
+
+    def __init__(self, message: str, *, advice: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if advice is not None:
+            self.advice = advice
+
+
+class UsageError(EngineError):
+    """What was asked for cannot be done: a bad URL, database or option. Nothing was connected."""
+
+    id = "engine.usage"
+    advice = "Correct the setting and start again; nothing was changed."
+
+
+# --- reaching a server ------------------------------------------------------------------------------------------
+
+
+class ConnectError(EngineError):
+    """No connection could be made, or an established one ended. Trying again may help."""
+
+    id = "connection.failed"
+    advice = "Check that the server runs and that its address and port can be reached from this machine."
+    retryable = True
+
+
+class HostUnknown(ConnectError):
+    id = "connection.host_unknown"
+    advice = "Check the spelling of the host name and the name service of this machine."
+
+
+class ConnectionRefused(ConnectError):
+    id = "connection.refused"
+    advice = "Check the port, that the server runs, and that a firewall or `bind` does not exclude this machine."
+
+
+class ConnectionTimeout(ConnectError):
+    id = "connection.timeout"
+    advice = "Check firewalls and security groups between this machine and the server."
+
+
+class ConnectionLost(ConnectError):
+    id = "connection.lost"
+    advice = "The link goes on by itself where it stood as soon as the server can be reached again."
+
+
+class TlsError(EngineError):
+    id = "connection.tls"
+    advice = "Check that the port speaks TLS, the certificate's name and the authority that signed it."
+
+
+class NotTls(TlsError):
+    id = "connection.not_tls"
+    advice = "The port does not speak TLS: use redis:// or the server's TLS port."
+
+
+class NotRedis(EngineError):
+    id = "connection.not_redis"
+    advice = "The port answers, but not as Redis or Valkey does: check the port, and whether it expects TLS."
+
+
+class AuthError(EngineError):
+    id = "auth.refused"
+    advice = "Check user name and password of this side."
+
+
+class PermissionDenied(EngineError):
+    id = "auth.permission"
+    advice = "Grant the user this command (ACL SETUSER), or use a user that has it."
+
+
+class ServerLoading(ConnectError):
+    id = "server.loading"
+    advice = "The server is still loading its data; the link waits for it."
+
+
+# --- the source -------------------------------------------------------------------------------------------------
+
+
+class SourceRefused(EngineError):
+    """The source answered PSYNC with an error that does not pass by itself."""
+
+    id = "source.psync_refused"
+    advice = "Enable PSYNC and SYNC on the source (rename-command, ACL +psync +replconf) and start again."
+
+
+class SourceNotReady(ConnectError):
+    """The source cannot serve replicas just now (NOMASTERLINK, a save under way ...)."""
+
+    id = "source.not_ready"
+    advice = "The link tries again within the retry time."
+
+
+class FullResyncNeeded(EngineError):
+    """The source no longer has the changes that the link needs, and the task does not allow a full phase."""
+
+    id = "source.full_resync_needed"
+    advice = "Raise repl-backlog-size on the source, then start a full synchronization (--allow-full-resync)."
+
+
+class ProtocolError(EngineError):
+    """Bytes that are not what the replication protocol allows at this place."""
+
+    id = "protocol.error"
+    advice = "Check that no proxy between the engine and the source alters the stream."
+
+
+class SnapshotError(EngineError):
+    """The snapshot is damaged, cut short, or holds something that the engine does not know."""
+
+    id = "snapshot.invalid"
+    advice = "Start the task again; if it happens again, check the source (its log, its memory) and the network."
+
+
+class SnapshotChecksumError(SnapshotError):
+    id = "snapshot.checksum"
+
+
+class SnapshotCutShort(ConnectionLost):
+    """The source closed the connection in the middle of the snapshot; a new attempt begins with a new snapshot."""
+
+    id = "snapshot.cut_short"
+    advice = (
+        "The link starts the full phase again by itself. If it repeats, raise the replica's "
+        "client-output-buffer-limit and repl-timeout on the source."
+    )
+
+
+class UnsupportedData(EngineError):
+    """Something that cannot be expressed on the target, or that the engine does not know. It is never skipped."""
+
+    id = "data.unsupported"
+    advice = "Leave the key out (delete it or choose other databases) or use a newer target, then start again."
+
+
+class UnknownCommand(UnsupportedData):
+    id = "stream.unknown_command"
+    advice = "The command is not known to this version of the engine; nothing of it was applied."
+
+
+# --- the target -------------------------------------------------------------------------------------------------
+
+
+class TargetError(EngineError):
+    """The target refused a write; the message names the command and key."""
+
+    id = "target.refused"
+    advice = "Remove the cause on the target, then start the task again."
+
+
+class TargetReadOnly(TargetError):
+    id = "target.read_only"
+    advice = "The target is a replica and refuses writes: choose its master."
+
+
+class TargetOutOfMemory(TargetError):
+    id = "target.out_of_memory"
+    advice = "Raise maxmemory of the target (or empty it), then start the task again."
+
+
+class TargetDiverged(TargetError):
+    """A write that worked on the source failed on the target while its neighbours were applied."""
+
+    id = "target.diverged"
+    advice = (
+        "The target was changed by somebody else, or is not the same kind of server. "
+        "Compare both sides, then run a full synchronization again."
+    )
+
+
+class Fenced(EngineError):
+    """A newer owner has taken the link over; this one must not write any more."""
+
+    id = "link.fenced"
+    advice = "Nothing to do: another worker carries this link on."
+
+
+class RetryTimeExceeded(EngineError):
+    id = "link.retry_time_exceeded"
+    advice = "Remove the cause, then start the task again: it goes on where it stood."
