@@ -1,0 +1,19 @@
+#!/usr/bin/env python3
+"""Switchyard's command line: `python manage.py <command>`."""
+
+import os
+import sys
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+    if sys.argv[1:2] == ["generate_keys"]:
+        # The one command that has to run before there is a key: it prints the first one. Nothing is signed with this value.
+        os.environ.setdefault("SECRET_KEY", "not-used-by-generate-keys-which-signs-and-encrypts-nothing")
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Statuses and other choices, each with the badge that shows it.
+
+A member carries its value, the tone of its badge (`success`, `info`, `warning`, `danger`, `neutral`), an icon (a name
+in `portal/icons.py`) and its label; a badge always shows icon and label, so that colour is never the only sign.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class BadgedChoices(models.TextChoices):
+    """`NAME = value, tone, icon, label`. `{% badge member %}` draws it."""
+
+    tone: str
+    icon: str
+
+    def __new__(cls, value: str, tone: str = "neutral", icon: str = "dot") -> BadgedChoices:
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.tone = tone
+        member.icon = icon
+        return member
+
+
+class Role(BadgedChoices):
+    """What a member may do in an account."""
+
+    OWNER = "owner", "info", "key", "Owner"
+    OPERATOR = "operator", "neutral", "wrench", "Operator"
+    VIEWER = "viewer", "neutral", "eye", "Viewer"
+
+    @property
+    def can_operate(self) -> bool:
+        """May register, change and delete instances, and run tasks."""
+        return self in (Role.OWNER, Role.OPERATOR)
+
+    @property
+    def can_manage(self) -> bool:
+        """May change the account and its members."""
+        return self is Role.OWNER
+
+
+class InstanceStatus(BadgedChoices):
+    """What the last contact with an instance found."""
+
+    ONLINE = "online", "success", "check-circle", "Online"
+    UNREACHABLE = "unreachable", "danger", "x-circle", "Unreachable"
+    UNKNOWN = "unknown", "neutral", "question-circle", "Not checked"
+
+
+class Edition(BadgedChoices):
+    REDIS = "redis", "neutral", "server", "Redis"
+    VALKEY = "valkey", "neutral", "server", "Valkey"
+    UNKNOWN = "unknown", "neutral", "question-circle", "Unknown"
+
+
+class Architecture(BadgedChoices):
+    """Standard: one master, with or without replicas. Cluster: hash slots over several masters."""
+
+    STANDARD = "standard", "neutral", "server", "Standard"
+    CLUSTER = "cluster", "neutral", "layers", "Cluster"
+    UNKNOWN = "unknown", "neutral", "question-circle", "Unknown"
+
+
+class NodeRole(BadgedChoices):
+    MASTER = "master", "info", "arrow-up-circle", "Master"
+    REPLICA = "replica", "neutral", "copy", "Replica"
+    UNKNOWN = "unknown", "neutral", "question-circle", "Unknown"

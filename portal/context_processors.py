@@ -1,0 +1,26 @@
+"""What every page of the console needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+
+from portal import navigation
+
+
+def console(request: HttpRequest) -> dict[str, Any]:
+    """`nav_sections`: [(heading, [(entry, is current)])], for signed-in people; `theme`: light, dark or auto."""
+    theme = request.COOKIES.get("theme", "auto")
+    context: dict[str, Any] = {"theme": theme if theme in ("light", "dark") else "auto"}
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated:
+        return context
+    match = request.resolver_match
+    current = (match.url_name or "") if match and not match.namespaces else ""
+    sections: dict[str, list[tuple[navigation.Entry, bool]]] = {}
+    for entry in navigation.entries():
+        if user.is_staff or not entry.staff_only:
+            sections.setdefault(entry.section, []).append((entry, entry.is_current(current)))
+    context["nav_sections"] = list(sections.items())
+    return context

@@ -1,0 +1,113 @@
+"""What happens around every request: headers, one line of log, the reader's time zone, refusals as pages."""
+
+from __future__ import annotations
+
+import time
+import uuid
+import zoneinfo
+from collections.abc import Callable
+
+import structlog
+from django.conf import settings
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import resolve_url
+from django.utils import timezone
+from django_htmx.http import HttpResponseClientRedirect
+
+from portal.errors import ServiceError
+from portal.models import UserProfile
+from portal.views.errors import refusal
+
+GetResponse = Callable[[HttpRequest], HttpResponseBase]
+
+TIME_ZONE_KEY = "time_zone"  # in the session: the person's zone, so that no request has to look it up
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    [
+        "default-src 'self'",
+        "img-src 'self' data:",  # Bootstrap's stylesheet draws arrows and ticks as data: images
+        "object-src 'none'",
+        "base-uri 'self'",
+        "form-action 'self'",
+        "frame-ancestors 'none'",
+    ]
+)
+
+log = structlog.get_logger("portal.request")
+
+
+def content_security_policy(get_response: GetResponse) -> GetResponse:
+    """Nothing but the server's own files: no inline script, no inline style, no other host."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        response = get_response(request)
+        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        return response
+
+    return middleware
+
+
+def request_log(get_response: GetResponse) -> GetResponse:
+    """One line per request, and an ID that all lines of the request share."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=uuid.uuid4().hex[:12])
+        begun = time.monotonic()
+        response = get_response(request)
+        write = log.debug if request.path == "/healthz" else log.info
+        write(
+            "request",
+            method=request.method,
+            path=request.path,  # without the query: a search may hold anything
+            status=response.status_code,
+            ms=round((time.monotonic() - begun) * 1000),
+            user=getattr(getattr(request, "user", None), "pk", None),
+        )
+        return response
+
+    return middleware
+
+
+class LoginRequired(LoginRequiredMiddleware):
+    """Django's, but a fragment sends the whole page to the login instead of showing the login inside itself."""
+
+    def handle_no_permission(self, request: HttpRequest, view_func: Callable[..., HttpResponse]) -> HttpResponseBase:
+        response = super().handle_no_permission(request, view_func)
+        if request.headers.get("HX-Request") == "true":
+            return HttpResponseClientRedirect(resolve_url(settings.LOGIN_URL))
+        return response
+
+
+def reader_time_zone(get_response: GetResponse) -> GetResponse:
+    """Shows times in the zone that the person has chosen, else in TIME_ZONE."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return get_response(request)
+        name = request.session.get(TIME_ZONE_KEY)
+        if name is None:
+            profile = UserProfile.objects.filter(user=request.user).only("time_zone").first()
+            name = request.session[TIME_ZONE_KEY] = profile.time_zone if profile else ""
+        try:
+            zone = zoneinfo.ZoneInfo(name) if name else timezone.get_default_timezone()
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+            zone = timezone.get_default_timezone()
+        with timezone.override(zone):
+            return get_response(request)
+
+    return middleware
+
+
+class ServiceErrors:
+    """A refusal that no view has caught becomes a page with its sentence, its advice and its status."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        return refusal(request, exception) if isinstance(exception, ServiceError) else None

@@ -1,0 +1,46 @@
+"""The entries of the sidebar. Apps add theirs in `AppConfig.ready()`, so that portal need not know them:
+
+    from portal import navigation
+    navigation.register(navigation.Entry("Migrations", "task_list", "arrow-left-right", "Operations", 20, ("task_",)))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One link. It is the current one on every page whose URL name starts with one of `prefixes`."""
+
+    label: str
+    url_name: str
+    icon: str
+    """A name in portal/icons.py."""
+    section: str
+    """The heading under which it stands: "", "Fleet", "Operations" or "Organisation"."""
+    order: int
+    """Ascending, over all sections; a section stands where its first entry does."""
+    prefixes: tuple[str, ...] = ()
+    staff_only: bool = False
+
+    def is_current(self, url_name: str) -> bool:
+        return url_name == self.url_name or url_name.startswith(self.prefixes or ("\0",))
+
+
+_entries: dict[str, Entry] = {}
+
+
+def register(entry: Entry) -> None:
+    """Adds the entry, or replaces the one with the same URL name."""
+    _entries[entry.url_name] = entry
+
+
+def entries() -> list[Entry]:
+    return sorted(_entries.values(), key=lambda entry: entry.order)
+
+
+register(Entry("Overview", "home", "grid", "", 0))
+register(Entry("Instances", "instance_list", "server", "Fleet", 10, ("instance_",)))
+register(Entry("Accounts", "account_list", "people", "Organisation", 50, ("account_",)))
+register(Entry("Audit log", "audit_list", "clipboard", "Organisation", 60))

@@ -1,0 +1,36 @@
+"""All URLs. Apps add theirs under a prefix of their own."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.contrib.auth import views as auth_views
+from django.urls import URLPattern, URLResolver, path
+
+from portal.views import accounts, audit, health, home, instances, profile
+
+handler400 = "portal.views.errors.bad_request"
+handler403 = "portal.views.errors.forbidden"
+handler404 = "portal.views.errors.not_found"
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", home.home, name="home"),
+    path("healthz", health.healthz, name="healthz"),
+    path("login/", auth_views.LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout/", auth_views.LogoutView.as_view(), name="logout"),
+    path("profile/", profile.profile, name="profile"),
+    path("profile/password/", profile.change_password, name="profile_password"),
+    path("instances/", instances.instance_list, name="instance_list"),
+    path("instances/register/", instances.instance_register, name="instance_register"),
+    path("instances/probe/", instances.instance_probe, name="instance_probe"),
+    path("instances/<slug:public_id>/", instances.instance_detail, name="instance_detail"),
+    path("instances/<slug:public_id>/refresh/", instances.instance_refresh, name="instance_refresh"),
+    path("instances/<slug:public_id>/edit/", instances.instance_edit, name="instance_edit"),
+    path("instances/<slug:public_id>/delete/", instances.instance_delete, name="instance_delete"),
+    path("accounts/", accounts.account_list, name="account_list"),
+    path("accounts/new/", accounts.account_create, name="account_create"),
+    path("accounts/<slug:public_id>/", accounts.account_detail, name="account_detail"),
+    path("accounts/<slug:public_id>/members/", accounts.member_add, name="account_member_add"),
+    path("accounts/<slug:public_id>/members/<int:membership_id>/", accounts.member_change, name="account_member_change"),
+    path("audit/", audit.audit_list, name="audit_list"),
+    path("admin/", admin.site.urls),
+]
