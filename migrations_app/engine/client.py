@@ -54,10 +54,16 @@ class Client:
     def pipeline(self, commands: Iterable[Command]) -> list[Reply]:
         """Several commands in one go, and their replies in order. Keep it to some MB: all of it is sent first."""
         commands = list(commands)
-        if not commands:
-            return []
-        self.connection.send_all(encode_many(tuple(command) for command in commands), self.timeout)
-        return [self._reply() for _ in commands]
+        self.send(encode_many(tuple(command) for command in commands))
+        return self.receive(len(commands))
+
+    def send(self, data: bytes) -> None:
+        """Send commands that are encoded already; `receive` their replies later, as many as there are commands."""
+        self.connection.send_all(data, self.timeout)
+
+    def receive(self, count: int) -> list[Reply]:
+        """The next `count` replies, in order; an error reply comes as `ReplyError`."""
+        return [self._reply() for _ in range(count)]
 
     def info(self, *sections: str) -> dict[str, str]:
         """INFO as a flat mapping; no section means the default ones."""
@@ -132,7 +138,8 @@ class Client:
         data = self.connection.recv_wait(_READ, self.timeout)
         if data[:1] == b"\x15" and not self.endpoint.tls:
             raise errors.ProtocolError("the port answers with TLS; use rediss:// (TLS on)")
-        self._ready += self._reader.feed(data)
+        self._ready = self._reader.feed(data)
+        self._ready.reverse()
         return self._reply()
 
     def _reply(self) -> Reply:
