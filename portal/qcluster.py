@@ -10,13 +10,12 @@ from typing import Any
 
 from portal import env
 
-# How long the broker keeps a message of `replication` locked before it hands it out again. A running link does not
-# depend on it: its lease decides (see migrations_app/services/links.py), so a second delivery ends at once.
-REPLICATION_RETRY_SECONDS = 3600
+# Seconds after which the broker hands out a message again that no worker has acknowledged. A running link does not depend
+# on it: its worker acknowledges the message as soon as it holds the link's lease, and without the lease no worker runs a link.
+REPLICATION_RETRY = 60
 
 Q_CLUSTER: dict[str, Any] = {
-    "name": "switchyard",  # salt of the signed payloads: the same for every cluster of one site
-    "cluster_name": "default",
+    "name": "default",  # also the salt of the signed payloads: the same for every cluster of one site
     "orm": "default",
     "poll": 0.5,  # seconds between two looks at an empty queue
     "workers": max(1, env.number("DEFAULT_WORKERS", 2)),
@@ -32,7 +31,7 @@ Q_CLUSTER: dict[str, Any] = {
             "workers": max(1, env.number("REPLICATION_WORKERS", 4)),  # as many links at once
             "queue_limit": 1,  # what waits here would wait for a worker of this machine although another one is free
             "timeout": -1,
-            "retry": REPLICATION_RETRY_SECONDS,
+            "retry": REPLICATION_RETRY,
             "recycle": 1,  # a fresh process for every link: nothing of the last one is left in its memory
             "scheduler": False,
             "poll": 0.3,
