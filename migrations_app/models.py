@@ -54,9 +54,12 @@ class MigrationTask(models.Model):
         help_text="For how long an interrupted connection is tried again before the task fails.",
     )
     full_resync_allowed = models.BooleanField(
-        default=False, help_text="May begin with a new full phase when the source no longer has the changes it needs."
+        default=False,
+        help_text="May begin with a new full phase when the source no longer has the changes it needs.",
     )
-    status = models.CharField(max_length=16, choices=TaskStatus.choices, default=TaskStatus.READY, db_index=True)
+    status = models.CharField(
+        max_length=16, choices=TaskStatus.choices, default=TaskStatus.READY, db_index=True
+    )
     reached_incremental = models.BooleanField(
         default=False, help_text="The full phase is complete: stopped now, the task is successful."
     )
@@ -120,12 +123,16 @@ class Link(models.Model):
     """
 
     task = models.OneToOneField(MigrationTask, on_delete=models.CASCADE, related_name="link")
-    name = models.CharField(max_length=64, unique=True, help_text="Its name in the target, where its checkpoint is kept.")
+    name = models.CharField(
+        max_length=64, unique=True, help_text="Its name in the target, where its checkpoint is kept."
+    )
     desired = models.CharField(max_length=8, choices=Desired.choices, default=Desired.STOP)
     owner = models.CharField(max_length=160, blank=True, help_text="host:pid:cluster; empty: nobody.")
     epoch = models.PositiveBigIntegerField(default=0)
     lease_until = models.DateTimeField(null=True, blank=True)
-    rung_at = models.DateTimeField(null=True, blank=True, help_text="When a worker was last asked for; empty: not since.")
+    rung_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a worker was last asked for; empty: not since."
+    )
 
     class Meta:
         indexes = [models.Index(fields=["desired", "lease_until"], name="link_waiting")]
@@ -165,7 +172,9 @@ class LinkProgress(models.Model):
     keys_per_second = models.FloatField(default=0)
     commands_per_second = models.FloatField(default=0)
     bytes_per_second = models.FloatField(default=0)
-    databases = models.JSONField(default=dict, blank=True, help_text="Database → keys of the snapshot written.")
+    databases = models.JSONField(
+        default=dict, blank=True, help_text="Database → keys of the snapshot written."
+    )
     worker_host = models.CharField(max_length=255, blank=True)
     worker_ip = models.CharField(max_length=64, blank=True)
     worker_pid = models.PositiveIntegerField(null=True, blank=True)

@@ -1,0 +1,69 @@
+"""What the clusters run. A job is a few lines around services; the row in the database decides, not the message."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import structlog
+from django.dispatch import receiver
+from django_q.brokers import get_broker
+from django_q.signals import pre_execute
+
+from migrations_app import drain, runner
+from migrations_app.services import links
+
+log = structlog.get_logger(__name__)
+
+_message_id: Any = None  # of the message that this worker works on
+
+
+@receiver(pre_execute, dispatch_uid="migrations_app.jobs")
+def _remember_message(sender: Any, func: Any, task: dict[str, Any], **kwargs: Any) -> None:
+    global _message_id
+    _message_id = task.get("ack_id")
+
+
+def run_link(link_id: int) -> str:
+    """Run a link for as long as it is wanted, if nobody else does. What it returns is for the log of the cluster."""
+    if drain.requested():
+        return "shutting down: the next tick asks another worker"
+    lease = links.acquire_lease(link_id, drain.owner())
+    if lease is None:
+        return "nothing to do: the link has a worker, or is not wanted to run"
+    if _message_id is not None:
+        # The bell has rung. Kept until the link ends, the message would be handed out again and again meanwhile.
+        get_broker(links.CLUSTER).acknowledge(_message_id)
+    runner.run(lease)
+    return "ended"
+
+
+def tick(cluster: str) -> None:
+    """Ask for workers for the links that nobody runs. Called every few seconds in each replication cluster.
+
+    Each machine that can run links looks by itself, so no single process has to be alive for a link to go on.
+    """
+    for link in links.held_by_cluster(cluster):
+        if not _is_alive(link.owner):
+            log.warning("link.worker_died", link=link.name, owner=link.owner)
+            links.expire_lease(link.pk, link.epoch)
+    for link_id in links.unsettled():
+        links.settle(link_id)
+    waiting = links.waiting()
+    if not waiting:
+        return
+    # Messages that no worker has fetched yet (all are busy) will ring for as many links.
+    for link_id in waiting[: max(0, len(waiting) - get_broker(links.CLUSTER).queue_size())]:
+        links.ring_again(link_id)
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether the process of an owner of this very cluster, and so of this machine, still exists."""
+    pid = owner.split(":")[-2]
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, PermissionError):
+        return True
+    return True

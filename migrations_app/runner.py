@@ -1,0 +1,303 @@
+"""Runs a link in this process: the bridge between the engine and the database.
+
+The engine works in the calling thread and asks its ports some ten times a second. They only touch memory: a second thread, the
+keeper, does all that may wait for the database (it renews the lease, reads what is wanted, writes progress and log). So a
+database that is locked for a moment never slows the link down, and a link that hangs does not keep its lease for ever.
+
+How a run can end: the link is done or stopped by a person (the task ends), the process is to stop (the lease is given back, the
+task keeps its status and goes on elsewhere), the lease was lost (another worker has the link: nothing is written any more), or
+the engine cannot go on (the task fails, with what happened and what to do).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from typing import Any, Final
+
+import structlog
+from django.db import DatabaseError, connections
+from django.utils import timezone
+
+from migrations_app import drain
+from migrations_app.choices import Desired, LogLevel, TaskStatus
+from migrations_app.engine import link as engine
+from migrations_app.engine.endpoint import Endpoint
+from migrations_app.engine.errors import EngineError, Fenced
+from migrations_app.engine.ports import Level, Phase, Progress, Wanted
+from migrations_app.models import LinkProgress, MigrationTask
+from migrations_app.services import links
+from migrations_app.services.links import Lease, LogLine
+from portal.errors import ServiceError
+from portal.models import Instance
+
+log = structlog.get_logger(__name__)
+
+RENEW_SECONDS: Final = 2.5
+WRITE_SECONDS: Final = 1.0  # between two updates of the progress
+KEEPER_PAUSE: Final = 0.2
+BLIND_SECONDS: Final = 60.0  # without the database nobody can stop the link; then it stops by itself
+HUNG_SECONDS: Final = 150.0  # the engine has not asked its ports for longer than any of its time-outs
+LOG_LIMIT: Final = 5000  # lines that wait for the database
+
+_PLAIN: Final = (str, int, float, bool, type(None))
+
+STATUS_OF: Final[dict[Phase, TaskStatus]] = {
+    Phase.FULL: TaskStatus.FULL,
+    Phase.INCREMENTAL: TaskStatus.INCREMENTAL,
+    Phase.RETRYING: TaskStatus.RETRYING,
+}
+
+
+class Ended(Enum):
+    """Why the ports told the engine to stop."""
+
+    DESIRED = "desired"  # a person wants it
+    DRAIN = "drain"  # this process is to end; the link goes on elsewhere
+    LOST = "lost"  # another owner has the link
+
+
+RunLink = Callable[[engine.LinkConfig, "LinkPorts"], engine.LinkResult]
+
+
+def run(lease: Lease, run_link: RunLink = engine.run_link) -> None:
+    """Run the link of this lease to its end. Raises nothing but what the database raises at the very end."""
+    task = MigrationTask.objects.select_related("source__endpoint", "target__endpoint", "link").get(
+        pk=lease.task_id
+    )
+    logger = log.bind(task=task.public_id, epoch=lease.epoch)
+    ports = LinkPorts(lease, Totals(LinkProgress.objects.get(link_id=lease.link_id)), logger)
+    ports.remember(
+        LogLevel.INFO,
+        "worker.started",
+        f"A worker on {socket.gethostname()} runs the link.",
+        epoch=lease.epoch,
+    )
+    keeper = threading.Thread(target=ports.keep, name="keeper", daemon=True)
+    keeper.start()
+    result: engine.LinkResult | None = None
+    failure: dict[str, str] = {}
+    try:
+        result = run_link(_config(task, lease), ports)
+    except Fenced:
+        ports.ended = Ended.LOST
+    except (EngineError, ServiceError) as error:
+        logger.warning("link.failed", failure=error.id, message=error.message)
+        failure = {"failure_id": error.id, "message": error.message, "advice": error.advice}
+    except Exception as error:
+        logger.exception("link.crashed")
+        failure = {
+            "failure_id": "internal.unexpected",
+            "message": f"The worker met an error that it was not prepared for ({type(error).__name__}). "
+            "What had been applied before is kept, with the position up to which it goes.",
+            "advice": "Resume the task: it goes on where it stood. If it fails again, the server's log has the details.",
+        }
+    finally:
+        ports.close()
+        keeper.join()
+    if ports.ended is Ended.LOST:
+        logger.warning("link.lease_lost")
+    elif result is None:
+        links.fail(lease, **failure)
+    else:
+        _conclude(lease, ports, result)
+
+
+def _conclude(lease: Lease, ports: LinkPorts, result: engine.LinkResult) -> None:
+    if result.outcome is engine.Outcome.COMPLETED:
+        links.finish_completed(lease)
+    elif ports.ended is Ended.DESIRED:
+        links.finish_stopped(lease)
+    else:
+        links.append_log(
+            lease.task_id,
+            [
+                LogLine(
+                    timezone.now(),
+                    LogLevel.INFO,
+                    "worker.drained",
+                    "This worker shuts down; another one goes on.",
+                    {},
+                )
+            ],
+        )
+        links.release(lease)
+
+
+class LinkPorts:
+    """What the engine asks and tells (engine.ports.Ports), and the keeper's side of it."""
+
+    def __init__(self, lease: Lease, totals: Totals, logger: Any) -> None:
+        self._lease = lease
+        self._totals = totals
+        self._logger = logger
+        self._lines: list[LogLine] = []
+        self._lines_lock = threading.Lock()
+        self._progress: dict[str, Any] | None = None
+        self._phase = Phase.CONNECTING
+        self._desired: Desired | None = Desired.RUN
+        self._asked_at = time.monotonic()
+        self._renewed_at = time.monotonic()
+        self._closing = threading.Event()
+        self._wake = threading.Event()
+        self.ended: Ended | None = None
+
+    # --- the engine's side: memory only
+
+    def wanted(self) -> Wanted:
+        self._asked_at = time.monotonic()
+        if self._desired is None:
+            self.ended = Ended.LOST
+            raise Fenced("Another worker has taken this link over.")
+        if self._desired is Desired.STOP:
+            self.ended = Ended.DESIRED
+        elif drain.requested() or time.monotonic() - self._renewed_at > BLIND_SECONDS:
+            self.ended = self.ended or Ended.DRAIN
+        return Wanted.STOP if self.ended else Wanted.RUN
+
+    def progress(self, progress: Progress) -> None:
+        self._progress = self._totals.add(progress)
+        if progress.phase is not self._phase:
+            self._phase = progress.phase
+            self._wake.set()
+
+    def log(self, level: Level, event: str, message: str, **fields: Any) -> None:
+        self.remember(LogLevel(level.value), event, message, **fields)
+
+    # --- the keeper's side: the database
+
+    def remember(self, level: LogLevel, event: str, message: str, **fields: Any) -> None:
+        plain = {key: value if isinstance(value, _PLAIN) else str(value) for key, value in fields.items()}
+        with self._lines_lock:
+            self._lines = [*self._lines[-LOG_LIMIT:], LogLine(timezone.now(), level, event, message, plain)]
+        getattr(self._logger, level.value)(event, message=message, fields=plain)
+
+    def keep(self) -> None:
+        """The keeper's loop, until `close()`; then everything that is left is written."""
+        shown = Phase.CONNECTING
+        written_at = renew_at = 0.0
+        while True:
+            closing = self._closing.is_set()
+            now = time.monotonic()
+            try:
+                if now >= renew_at and not closing:
+                    self._renew()
+                    renew_at = time.monotonic() + RENEW_SECONDS
+                changed = self._phase is not shown
+                if changed or closing or now - written_at >= WRITE_SECONDS:
+                    shown = self._write(shown)
+                    written_at = now
+            except DatabaseError as error:
+                self._logger.warning("link.database_unreachable", error=str(error))
+                with suppress(DatabaseError):
+                    connections.close_all()
+                if not closing:
+                    time.sleep(1)
+            if closing:
+                break
+            if now - self._asked_at > HUNG_SECONDS:
+                self._logger.critical("link.hung", seconds=HUNG_SECONDS)
+                os._exit(1)
+            self._wake.wait(KEEPER_PAUSE)
+            self._wake.clear()
+        connections.close_all()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._wake.set()
+
+    def _renew(self) -> None:
+        self._desired = links.renew_lease(self._lease)
+        self._renewed_at = time.monotonic()
+
+    def _write(self, shown: Phase) -> Phase:
+        """Store what is new; the phase that the task shows now."""
+        if self._desired is None:
+            return shown
+        with self._lines_lock:
+            lines = list(self._lines)
+        if lines:
+            links.append_log(self._lease.task_id, lines)
+            with self._lines_lock:
+                written = {id(line) for line in lines}
+                self._lines = [line for line in self._lines if id(line) not in written]
+        phase, progress = self._phase, self._progress
+        if phase is not shown and phase in STATUS_OF:
+            links.show_phase(self._lease, STATUS_OF[phase])
+        if progress is not None:
+            links.record_progress(self._lease, progress)
+            if self._progress is progress:
+                self._progress = None
+        return phase
+
+
+class Totals:
+    """Turns the counters of this run into those of the task: the engine counts from zero whenever it starts."""
+
+    def __init__(self, before: LinkProgress) -> None:
+        self._base = {name: getattr(before, name) for name in links.CUMULATIVE}
+        self._worker = {
+            "worker_host": socket.gethostname(),
+            "worker_ip": _own_address(),
+            "worker_pid": os.getpid(),
+        }
+
+    def add(self, progress: Progress) -> dict[str, Any]:
+        """Columns of LinkProgress and their values after this much of the run."""
+        values: dict[str, Any] = {name: base + getattr(progress, name) for name, base in self._base.items()}
+        values |= {name: getattr(progress, name) for name in links.GAUGES}
+        if progress.full_syncs or progress.keys_done or progress.snapshot_bytes:
+            values |= {name: getattr(progress, name) for name in links.OF_FULL_PHASE}
+            values["databases"] = {str(number): keys for number, keys in progress.databases.items()}
+        for name in ("received_offset", "applied_offset", "source_offset"):
+            if (
+                offset := getattr(progress, name)
+            ) is not None:  # unknown at the beginning of a run: the last one stands
+                values[name] = offset
+        if progress.replication_id:
+            values["replication_id"] = progress.replication_id
+        return values | self._worker | {"phase": progress.phase.value, "caught_up": progress.caught_up}
+
+
+def _config(task: MigrationTask, lease: Lease) -> engine.LinkConfig:
+    return engine.LinkConfig(
+        name=task.link.name,
+        source=_endpoint(task.source),
+        target=_endpoint(task.target),
+        phases=engine.Phases(task.phases),
+        databases=None if task.databases is None else frozenset(task.databases),
+        epoch=lease.epoch,
+        retry_seconds=task.retry_minutes * 60.0,
+        allow_full_resync=task.full_resync_allowed,
+    )
+
+
+def _endpoint(instance: Instance) -> Endpoint:
+    """Raises portal.keys.CredentialUnreadable."""
+    stored = instance.endpoint
+    return Endpoint(
+        host=stored.host,
+        port=stored.port,
+        unix_path=stored.unix_path,
+        username=stored.username,
+        password=stored.password.reveal(),
+        tls=stored.tls,
+        tls_verify=stored.tls_verify,
+        tls_ca_pem=stored.tls_ca_pem,
+        tls_server_name=stored.tls_server_name,
+    )
+
+
+def _own_address() -> str:
+    """The address that this machine uses towards the network, for the allowlists of both sides. No packet is sent."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(
+            ("192.0.2.1", 9)
+        )  # an address of the documentation network: only the route is looked up
+        return str(probe.getsockname()[0])
+    return "127.0.0.1"
