@@ -43,7 +43,8 @@ ALL_BYTES = bytes(range(256))
 AWKWARD = (
     b"", b"\r\n", b"\0", b"\0\0\0\0", b"a\r\nb", b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n", b"$-1\r\n",
     b"-ERR no\r\n", b"REDIS0011\xfa\xff", b"$EOF:" + b"e" * 40, b"e" * 40, b"\xff" * 9, b"\xc3\x28",
-    "Grüße, 世界 🚉".encode(), b"{}", b"{tag}rest", b"*?[a-z]\\", b"'\"`;--", b"%s%n%00", b"switchyard", ALL_BYTES,
+    "Grüße, 世界 🚉".encode(), b"{}", b"{tag}rest", b"*?[a-z]\\", b"'\"`;--", b"%s%n%00",
+    b"switchyard", ALL_BYTES,
 )  # fmt: skip
 """Values and names with protocol marks, snapshot marks, broken UTF-8, glob and quoting characters."""
 
