@@ -1,0 +1,176 @@
+"""Streams: entries, what XINFO tells of the stream, groups, consumers and pending entries.
+
+Compared: every entry; the last generated ID; where both sides know them (7.0), the highest deleted ID and the number of entries
+ever added, which snapshots and the replication stream carry between such servers; per group the last delivered ID, the
+consumers, and each pending entry with its consumer and its count of deliveries.
+
+Not compared: idle times (when a pending entry was last delivered, a consumer last seen), since reading them takes longer than
+they stay the same; and the groups' `entries-read` before 7.2.4, since those servers do not replicate it reliably.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from migrations_app.engine.protocol.resp import Reply, encode_many
+from migrations_app.engine.verify.chunks import page_size
+from migrations_app.engine.verify.model import Finding, escaped, short
+from migrations_app.engine.verify.pair import Changed, Pair, Side
+
+_PENDING = 1000  # pending entries of a page
+_LAST = b"%d-%d" % (2**64 - 1, 2**64 - 1)
+_EXACT_ENTRIES_READ = (7, 2, 4)
+_STREAM_FIELDS = (b"last-generated-id", b"max-deleted-entry-id", b"entries-added")
+
+Info = dict[bytes, Reply]
+
+
+def stream_finding(pair: Pair, key: bytes, memory: int | None) -> Finding | None:
+    """Compare one stream, whatever its size; a page of entries or of pending entries is held at a time."""
+    command = encode_many([("XINFO", "STREAM", key), ("XINFO", "GROUPS", key)])
+    source, target = pair.ask(command, command, 2, 2)
+    infos = _info(pair.source, source[0]), _info(pair.target, target[0])
+    lengths = [info.get(b"length") for info in infos]
+    size = page_size(max(value if isinstance(value, int) else 0 for value in lengths), memory)
+    if finding := _entries(pair, key, size):
+        return finding
+    if finding := _fields(infos[0], infos[1], _STREAM_FIELDS, ""):
+        return finding
+    return _groups(pair, key, _by_name(pair.source, source[1]), _by_name(pair.target, target[1]))
+
+
+def _entries(pair: Pair, key: bytes, size: int) -> Finding | None:
+    start = b"-"
+    while True:
+        source, target = pair.lists("XRANGE", key, start, "+", "COUNT", size)
+        if finding := _rows(source, target, lambda row: escaped(_id(row)), _show_entry, "entry"):
+            return finding
+        if len(source) < size or _id(source[-1]) == _LAST:
+            return None
+        start = _after(_id(source[-1]))
+
+
+def _groups(pair: Pair, key: bytes, source: dict[bytes, Info], target: dict[bytes, Info]) -> Finding | None:
+    for name in sorted(source.keys() | target.keys()):
+        where = f"group {short(name)}"
+        if name not in source or name not in target:
+            return Finding(_presence(name in source), _presence(name in target), where)
+        fields = [b"last-delivered-id"]
+        if min(pair.source.version, pair.target.version) >= _EXACT_ENTRIES_READ:
+            fields.append(b"entries-read")
+        finding = _fields(source[name], target[name], fields, where + ", ")
+        finding = finding or _pending(pair, key, name, where) or _consumers(pair, key, name, where)
+        if finding:
+            return finding
+    return None
+
+
+def _pending(pair: Pair, key: bytes, group: bytes, where: str) -> Finding | None:
+    start = b"-"
+    while True:
+        source, target = pair.lists("XPENDING", key, group, start, "+", _PENDING)
+        rows = [[_pending_row(row) for row in rows] for rows in (source, target)]
+        if finding := _rows(
+            rows[0], rows[1], lambda row: escaped(_id(row)), _show_pending, f"{where}, pending entry"
+        ):
+            return finding
+        if len(source) < _PENDING or _id(source[-1]) == _LAST:
+            return None
+        start = _after(_id(source[-1]))
+
+
+def _consumers(pair: Pair, key: bytes, group: bytes, where: str) -> Finding | None:
+    replies = pair.both("XINFO", "CONSUMERS", key, group)
+    source, target = _by_name(pair.source, replies[0]), _by_name(pair.target, replies[1])
+    for name in sorted(source.keys() ^ target.keys()):
+        return Finding(
+            _presence(name in source), _presence(name in target), f"{where}, consumer {short(name)}"
+        )
+    return None
+
+
+def _rows(
+    source: list[Reply],
+    target: list[Reply],
+    name: Callable[[Reply], str],
+    show: Callable[[Reply], str],
+    what: str,
+) -> Finding | None:
+    """The first difference of two lists that are ordered by stream ID and begin at the same ID."""
+    if source == target:
+        return None
+    for index in range(max(len(source), len(target))):
+        a = source[index] if index < len(source) else None
+        b = target[index] if index < len(target) else None
+        if a == b:
+            continue
+        if a is not None and b is not None and _id(a) == _id(b):
+            return Finding(show(a), show(b), f"{what} {name(a)}")
+        if b is None or (a is not None and _order(_id(a)) < _order(_id(b))):
+            return Finding(show(a), "absent", f"{what} {name(a)}")
+        return Finding("absent", show(b), f"{what} {name(b)}")
+    return None
+
+
+def _fields(source: Info, target: Info, names: tuple[bytes, ...] | list[bytes], where: str) -> Finding | None:
+    for name in names:
+        if name in source and name in target and source[name] != target[name]:
+            return Finding(_plain(source[name]), _plain(target[name]), where + name.decode())
+    return None
+
+
+def _info(side: Side, reply: Reply) -> Info:
+    flat = side.items(reply, "XINFO")
+    return {name: flat[at + 1] for at in range(0, len(flat) - 1, 2) if isinstance(name := flat[at], bytes)}
+
+
+def _by_name(side: Side, reply: Reply) -> dict[bytes, Info]:
+    infos = (_info(side, item) for item in side.items(reply, "XINFO"))
+    return {name: info for info in infos if isinstance(name := info.get(b"name"), bytes)}
+
+
+def _pending_row(row: Reply) -> Reply:
+    """ID, consumer and deliveries, without the idle time."""
+    if not isinstance(row, list) or len(row) != 4:
+        raise Changed("XPENDING")
+    return [row[0], row[1], row[3]]
+
+
+def _id(row: Reply) -> bytes:
+    if not isinstance(row, list) or not row or not isinstance(row[0], bytes):
+        raise Changed("stream")
+    return row[0]
+
+
+def _order(identifier: bytes) -> tuple[int, int]:
+    milliseconds, _, sequence = identifier.partition(b"-")
+    return int(milliseconds), int(sequence)
+
+
+def _after(identifier: bytes) -> bytes:
+    """The next possible ID: exclusive ranges came with 6.2 only."""
+    milliseconds, sequence = _order(identifier)
+    return b"%d-%d" % ((milliseconds, sequence + 1) if sequence < 2**64 - 1 else (milliseconds + 1, 0))
+
+
+def _show_entry(row: Reply) -> str:
+    fields = row[1] if isinstance(row, list) and len(row) > 1 else None
+    if not isinstance(fields, list):
+        return _plain(fields)
+    return short(b" ".join(item for item in fields if isinstance(item, bytes)))
+
+
+def _show_pending(row: Reply) -> str:
+    if not isinstance(row, list):
+        return _plain(row)
+    return f"consumer {_plain(row[1])}, deliveries {_plain(row[2])}"
+
+
+def _plain(value: Reply) -> str:
+    if isinstance(value, bytes):
+        return short(value)
+    return "unknown" if value is None else str(value)
+
+
+def _presence(present: bool) -> str:
+    return "present" if present else "absent"
