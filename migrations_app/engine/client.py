@@ -63,7 +63,12 @@ class Client:
 
     def receive(self, count: int) -> list[Reply]:
         """The next `count` replies, in order; an error reply comes as `ReplyError`."""
-        return [self._reply() for _ in range(count)]
+        ready = self._ready
+        while len(ready) < count:
+            ready += self._reader.feed(self.connection.recv_wait(_READ, self.timeout))
+        self._ready = ready[count:]
+        del ready[count:]
+        return ready
 
     def info(self, *sections: str) -> dict[str, str]:
         """INFO as a flat mapping; no section means the default ones."""
@@ -138,15 +143,11 @@ class Client:
         data = self.connection.recv_wait(_READ, self.timeout)
         if data[:1] == b"\x15" and not self.endpoint.tls:
             raise errors.ProtocolError("the port answers with TLS; use rediss:// (TLS on)")
-        self._ready = self._reader.feed(data)
-        self._ready.reverse()
+        self._ready += self._reader.feed(data)
         return self._reply()
 
     def _reply(self) -> Reply:
-        while not self._ready:
-            self._ready = self._reader.feed(self.connection.recv_wait(_READ, self.timeout))
-            self._ready.reverse()  # popped from the end
-        return self._ready.pop()
+        return self.receive(1)[0]
 
 
 def error_of(reply: ReplyError, command: str, endpoint: Endpoint) -> errors.EngineError:
