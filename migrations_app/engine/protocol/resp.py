@@ -12,6 +12,7 @@ from migrations_app.engine.errors import ProtocolError
 MAX_BULK = 512 * 2**20  # a server's own limit for one bulk string (proto-max-bulk-len)
 _MAX_LINE = 64 * 1024
 _MAX_DEPTH = 32
+_SMALL = {b"%d" % number: number for number in range(-2, 2048)}  # most numbers and lengths: parsed once
 
 
 class ReplyError(str):
@@ -77,7 +78,7 @@ class ReplyReader:
     def _parse(self, buffer: bytes, replies: list[Reply]) -> int:
         """Append the complete replies, and return how much of the buffer they and begun arrays took."""
         # One flat loop: the comparison of two servers reads millions of small replies.
-        pos, size, find, stack = 0, len(buffer), buffer.find, self._stack
+        pos, size, find, stack, small = 0, len(buffer), buffer.find, self._stack, _SMALL
         value: Reply
         self._need = 0
         while True:
@@ -88,10 +89,12 @@ class ReplyReader:
                 return pos
             kind = buffer[pos]
             if kind == 0x3A:  # :
-                value = _integer(buffer[pos + 1 : end])
+                line = buffer[pos + 1 : end]
+                value = small[line] if line in small else _integer(line)
                 pos = end + 2
             elif kind == 0x24:  # $
-                length = _integer(buffer[pos + 1 : end])
+                line = buffer[pos + 1 : end]
+                length = small[line] if line in small else _integer(line)
                 start = end + 2
                 stop = start + length
                 if 0 <= length <= MAX_BULK:
