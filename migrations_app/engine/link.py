@@ -1,62 +1,80 @@
-"""One link: source → target. (Contract; the wiring follows.)"""
+"""One link, over all its attempts: what is lost is tried again, within the retry time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
+import time
 
-from migrations_app.engine.endpoint import Endpoint
-from migrations_app.engine.errors import EngineError
-from migrations_app.engine.ports import Ports, Progress
+from migrations_app.engine import errors
+from migrations_app.engine.config import LinkConfig, LinkResult, Outcome, Phases
+from migrations_app.engine.meter import Meter
+from migrations_app.engine.ports import Level, Phase, Ports, Wanted
+from migrations_app.engine.session import Session
 
+__all__ = ["LinkConfig", "LinkResult", "Outcome", "Phases", "run_link"]
 
-class Phases(StrEnum):
-    """What a link does: copy once, or copy and then follow."""
-
-    FULL = "full"
-    FULL_INCREMENTAL = "full+incremental"
-
-
-class Outcome(StrEnum):
-    """How `run_link` ended when it did not raise."""
-
-    COMPLETED = "completed"  # full only: everything is written; or caught up, where that was asked for
-    STOPPED = "stopped"  # somebody wanted it to stop; it goes on where it stood
-
-
-@dataclass(frozen=True, slots=True)
-class LinkConfig:
-    """Everything that one link needs to know.
-
-    `name` (1–64 of `A–Z a–z 0–9 . _ -`) identifies the link in the target, where its checkpoint is kept under
-    `switchyard:checkpoint:<name>`. `databases` None means all. `epoch` is a number that only grows from owner to owner; None takes
-    the next one. Times are in seconds.
-    """
-
-    name: str
-    source: Endpoint
-    target: Endpoint
-    phases: Phases = Phases.FULL_INCREMENTAL
-    databases: frozenset[int] | None = None
-    stop_when_caught_up: bool = False
-    epoch: int | None = None
-    retry_seconds: float = 7200.0
-    timeout: float = 60.0
-    allow_full_resync: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LinkResult:
-    """How it ended and the counters at that moment."""
-
-    outcome: Outcome
-    progress: Progress
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 5.0
+_SNAPSHOT_ATTEMPTS = 3
 
 
 def run_link(config: LinkConfig, ports: Ports) -> LinkResult:
     """Run the link until it is done, stopped, or cannot go on.
 
-    Blocks. Raises `EngineError` (the cause, with advice) when it cannot go on; network failures are retried within
-    `retry_seconds` first.
+    Blocks. Raises `EngineError` (the cause, with advice) when it cannot go on. A lost connection is not such a cause: it is tried
+    again for `retry_seconds`, and the link goes on where the target's checkpoint stands.
     """
-    raise EngineError("not there yet")
+    meter = Meter(ports)
+    progress = meter.progress
+    epoch = config.epoch
+    failing_since: float | None = None
+    pause = _FIRST_PAUSE
+    worked = config.patient_start
+    snapshots_lost = 0
+    while True:
+        session = Session(config, meter, epoch)
+        before = (progress.applied_offset, progress.full_syncs, progress.keys_done)
+        try:
+            outcome = session.run()
+        except errors.EngineError as error:
+            epoch = session.epoch
+            if not error.retryable:
+                raise
+            failure = error
+        else:
+            meter.phase(Phase.DONE)
+            return LinkResult(outcome, progress)
+        in_full = session.in_full_phase
+        worked = worked or session.connected
+        if not worked:
+            raise failure
+        snapshots_lost = snapshots_lost + 1 if in_full else 0
+        if snapshots_lost >= _SNAPSHOT_ATTEMPTS:
+            raise errors.SnapshotError(
+                f"the snapshot was cut short {snapshots_lost} times in a row; the last time: {failure.message}",
+                advice="Raise the replica's client-output-buffer-limit and repl-timeout on the source, or use a steadier network.",
+            )
+        now = time.monotonic()
+        if failing_since is None or (progress.applied_offset, progress.full_syncs, progress.keys_done) != before:
+            failing_since, pause = now, _FIRST_PAUSE
+        if now - failing_since > config.retry_seconds:
+            raise errors.RetryTimeExceeded(
+                f"no success within the retry time of {config.retry_seconds / 60:g} minutes; the last failure: {failure.message}"
+            )
+        progress.reconnects += 1
+        progress.caught_up = False
+        meter.log(Level.WARNING, failure.id, f"{failure.message}; trying again", attempt=progress.reconnects)
+        meter.phase(Phase.RETRYING)
+        if _pause(pause, meter) is Wanted.STOP:
+            meter.phase(Phase.DONE)
+            return LinkResult(Outcome.STOPPED, progress)
+        pause = min(_LONGEST_PAUSE, pause * 2)
+
+
+def _pause(seconds: float, meter: Meter) -> Wanted:
+    """Wait, but not longer than the owner wants the link."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if meter.wanted() is Wanted.STOP:
+            return Wanted.STOP
+        time.sleep(min(0.1, left))
+    return meter.wanted()

@@ -56,6 +56,12 @@ class Connection:
             self._sock.close()
 
     @property
+    def local_address(self) -> str:
+        """`host:port` of this end, as CLIENT LIST of the server shows it when nothing translates it."""
+        name = self._sock.getsockname()
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+
+    @property
     def buffered(self) -> bool:
         """Whether TLS holds decrypted bytes, which no poll of the socket tells."""
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0

@@ -1,11 +1,13 @@
-"""Streams: entries, what XINFO tells of the stream, groups, consumers and pending entries.
+"""Streams: entries, what XINFO tells of the stream, groups and pending entries.
 
 Compared: every entry; the last generated ID; where both sides know them (7.0), the highest deleted ID and the number of entries
-ever added, which snapshots and the replication stream carry between such servers; per group the last delivered ID, the
-consumers, and each pending entry with its consumer and its count of deliveries.
+ever added, which snapshots and the replication stream carry between such servers; per group the last delivered ID and each
+pending entry with its consumer and its count of deliveries.
 
 Not compared: idle times (when a pending entry was last delivered, a consumer last seen), since reading them takes longer than
-they stay the same; and the groups' `entries-read` before 7.2.4, since those servers do not replicate it reliably.
+they stay the same; consumers that have nothing pending, which no server replicates to its own replicas when they come into
+being by reading (they come back the next time they read); and the groups' `entries-read` before 7.2.4, which those servers do not
+replicate reliably.
 """
 
 from __future__ import annotations
@@ -59,8 +61,7 @@ def _groups(pair: Pair, key: bytes, source: dict[bytes, Info], target: dict[byte
         if min(pair.source.version, pair.target.version) >= _EXACT_ENTRIES_READ:
             fields.append(b"entries-read")
         finding = _fields(source[name], target[name], fields, where + ", ")
-        finding = finding or _pending(pair, key, name, where) or _consumers(pair, key, name, where)
-        if finding:
+        if finding := finding or _pending(pair, key, name, where):
             return finding
     return None
 
@@ -77,16 +78,6 @@ def _pending(pair: Pair, key: bytes, group: bytes, where: str) -> Finding | None
         if len(source) < _PENDING or _id(source[-1]) == _LAST:
             return None
         start = _after(_id(source[-1]))
-
-
-def _consumers(pair: Pair, key: bytes, group: bytes, where: str) -> Finding | None:
-    replies = pair.both("XINFO", "CONSUMERS", key, group)
-    source, target = _by_name(pair.source, replies[0]), _by_name(pair.target, replies[1])
-    for name in sorted(source.keys() ^ target.keys()):
-        return Finding(
-            _presence(name in source), _presence(name in target), f"{where}, consumer {short(name)}"
-        )
-    return None
 
 
 def _rows(

@@ -1,0 +1,183 @@
+"""The engine from the command line, without Django: `run` one link, `verify` two servers.
+
+Progress goes to standard error; with `--json`, one line with the result goes to standard output. Exit codes: 0 done, 1 failed, 2 bad
+usage, 3 differences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from migrations_app.engine.config import LinkConfig, Phases
+from migrations_app.engine.endpoint import Endpoint
+from migrations_app.engine.errors import EngineError, UsageError
+from migrations_app.engine.link import run_link
+from migrations_app.engine.ports import Level, Phase, Progress, Wanted
+from migrations_app.engine.verify import VerifyProgress, verify
+from migrations_app.engine.verify.report import as_dict, as_text
+
+DONE, FAILED, USAGE, DIFFERENCES = 0, 1, 2, 3
+
+
+class _Stop:
+    """Set by SIGTERM and SIGINT; the second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.asked = True
+
+
+class _Terminal:
+    """The ports of a link that runs in a terminal or under a script: lines on standard error."""
+
+    def __init__(self, stop: _Stop) -> None:
+        self._stop = stop
+        self._last = 0.0
+        self._phase: Phase | None = None
+
+    def wanted(self) -> Wanted:
+        return Wanted.STOP if self._stop.asked else Wanted.RUN
+
+    def progress(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.phase is self._phase and now - self._last < 2.0:
+            return
+        self._last, self._phase = now, progress.phase
+        _say(_line(progress))
+
+    def log(self, level: Level, event: str, message: str, **fields: Any) -> None:
+        details = "".join(f" {name}={value}" for name, value in fields.items())
+        _say(f"{level.value}: {message}{details} [{event}]")
+
+
+def _line(progress: Progress) -> str:
+    parts = [progress.phase.value]
+    if progress.phase is Phase.FULL:
+        if progress.percent is not None:
+            parts.append(f"{progress.percent:.1f} %")
+        parts.append(f"{progress.keys_done} keys, {progress.keys_per_second:.0f}/s")
+    if progress.phase is Phase.INCREMENTAL:
+        parts.append(f"{progress.commands} commands, {progress.commands_per_second:.0f}/s")
+        if progress.lag_bytes is not None and progress.lag_seconds is not None:
+            parts.append(f"lag {progress.lag_bytes} bytes, {progress.lag_seconds:.1f} s")
+    parts.append(f"{progress.bytes_in / 2**20:.1f} MB received")
+    return " · ".join(parts)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _say(f"{self.prog}: {message}")
+        _say(f"{self.prog} --help tells more; nothing was changed")
+        sys.exit(USAGE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    urls = "redis://[user][:password]@host:port, rediss://… (TLS; ?ca_file=PATH, ?verify=no, ?server_name=NAME) or unix:///path"
+    parser = _Parser(prog="python -m migrations_app.engine", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run | verify")
+
+    run = commands.add_parser("run", help="copy a source to a target, and follow it", description=f"SOURCE and TARGET: {urls}")
+    run.add_argument("source", metavar="SOURCE")
+    run.add_argument("target", metavar="TARGET")
+    run.add_argument("--phases", choices=[phases.value for phases in Phases], default=Phases.FULL_INCREMENTAL.value)
+    run.add_argument("--link", metavar="NAME", default="default", help="a run with the same name goes on where the last one stopped")
+    run.add_argument("--stop-when-caught-up", action="store_true", help="end when the target has caught up with the source")
+    run.add_argument("--allow-full-resync", action="store_true", help="start the full phase again when nothing else is possible")
+    run.add_argument("--retry-minutes", type=float, default=120.0, metavar="N", help="how long a lost side is tried again (120)")
+
+    check = commands.add_parser("verify", help="compare two servers by value", description=f"SOURCE and TARGET: {urls}")
+    check.add_argument("source", metavar="SOURCE")
+    check.add_argument("target", metavar="TARGET")
+    for command in (run, check):
+        command.add_argument("--db", type=_databases, metavar="0,3", help="databases (all)")
+        command.add_argument("--json", action="store_true", help="one line with the result on standard output")
+    return parser
+
+
+def _databases(text: str) -> frozenset[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of databases like 0,3")
+    return frozenset(int(part) for part in parts)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    stop = _Stop()
+    try:
+        return _run(args, stop) if args.command == "run" else _verify(args, stop)
+    except EngineError as error:
+        _say(f"error: {error.message} [{error.id}]")
+        _say(f"what to do: {error.advice}")
+        if args.json:
+            print(json.dumps({"outcome": "failed", "error": error.id, "message": error.message, "advice": error.advice}))
+        return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _run(args: argparse.Namespace, stop: _Stop) -> int:
+    config = LinkConfig(
+        name=args.link,
+        source=Endpoint.parse(args.source),
+        target=Endpoint.parse(args.target),
+        phases=Phases(args.phases),
+        databases=args.db,
+        stop_when_caught_up=args.stop_when_caught_up,
+        retry_seconds=args.retry_minutes * 60,
+        allow_full_resync=args.allow_full_resync,
+    )
+    result = run_link(config, _Terminal(stop))
+    progress = result.progress
+    _say(
+        f"{result.outcome.value}: {progress.keys_done} keys, {progress.commands} commands; full synchronizations "
+        f"{progress.full_syncs}, partial {progress.partial_syncs}, reconnects {progress.reconnects}"
+    )
+    if args.json:
+        print(json.dumps({"outcome": result.outcome.value, **dataclasses.asdict(progress)}))
+    return DONE
+
+
+def _verify(args: argparse.Namespace, stop: _Stop) -> int:
+    last = 0.0
+
+    def tell(progress: VerifyProgress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 2.0:
+            last = time.monotonic()
+            _say(f"verifying · {progress.keys_done} of {progress.keys_total} keys · {progress.differences} differences")
+
+    report = verify(
+        Endpoint.parse(args.source),
+        Endpoint.parse(args.target),
+        databases=args.db,
+        on_progress=tell,
+        should_stop=lambda: stop.asked,
+    )
+    _say(as_text(report))
+    if args.json:
+        print(json.dumps(as_dict(report)))
+    if not report.complete:
+        return FAILED
+    return DIFFERENCES if report.differences else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""How far a link has come: kept in the target, with the data. Pure.
+
+A hash in database 0 under `switchyard:checkpoint:<link>`, written in the same MULTI/EXEC as the batch that it follows, with all its
+fields every time, so that a FLUSHALL in the stream does not take it away.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from migrations_app.engine.errors import EngineError, UsageError
+
+OWN_PREFIX: Final = b"switchyard:"
+FORMAT: Final = 1
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+FULL: Final = "full"  # the full phase has begun and is not complete
+INCREMENTAL: Final = "incremental"
+
+
+class CheckpointError(EngineError):
+    id = "checkpoint.unreadable"
+    advice = "The checkpoint was written by another version or altered. Delete its key on the target to start from the beginning."
+
+
+def check_name(name: str) -> str:
+    """The name of a link, or `UsageError`."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for a link: 1 to 64 letters, digits, dots, dashes and underscores")
+    return name
+
+
+def checkpoint_key(link: str) -> bytes:
+    return OWN_PREFIX + b"checkpoint:" + link.encode()
+
+
+def deferred_key(link: str) -> bytes:
+    """Of the hash `<database>:<key>` → expiry in ms of the keys that got no expiry yet."""
+    return OWN_PREFIX + b"deferred:" + link.encode()
+
+
+def client_name(link: str, epoch: int) -> str:
+    """How connections of a link are named on both servers (CLIENT SETNAME)."""
+    return f"{client_prefix(link)}{epoch}"
+
+
+def client_prefix(link: str) -> str:
+    return f"switchyard:{link}:"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """`offset` is the last byte of the source's stream that is applied; `database` the one that the stream has selected there.
+
+    `held` are the databases of the target that were not empty before the link's first write: when a full phase repeats, the
+    others are cleared, these are not. `fault` says why the data cannot be trusted any more; empty is well.
+    """
+
+    epoch: int
+    phase: str = ""
+    replication_id: str = ""
+    offset: int = -1
+    database: int = 0
+    held: frozenset[int] = frozenset()
+    fault: str = ""
+
+    @property
+    def resumable(self) -> bool:
+        return self.phase == INCREMENTAL and bool(self.replication_id) and not self.fault
+
+    def at(self, offset: int, database: int) -> Checkpoint:
+        return replace(self, offset=offset, database=database)
+
+    def command(self, link: str) -> list[bytes]:
+        """HSET (HMSET, for servers before 4.0) with all fields."""
+        fields = {
+            "format": FORMAT,
+            "epoch": self.epoch,
+            "phase": self.phase,
+            "replid": self.replication_id,
+            "offset": self.offset,
+            "db": self.database,
+            "held": ",".join(map(str, sorted(self.held))),
+            "fault": self.fault,
+        }
+        args = [b"HMSET", checkpoint_key(link)]
+        for name, value in fields.items():
+            args += [name.encode(), str(value).encode()]
+        return args
+
+    @classmethod
+    def read(cls, fields: dict[bytes, bytes]) -> Checkpoint:
+        """From the fields of the hash; none means that no link of this name was ever here (epoch 0)."""
+        if not fields:
+            return cls(epoch=0)
+        try:
+            if int(fields[b"format"]) != FORMAT:
+                raise CheckpointError(f"the checkpoint has format {fields[b'format'].decode()}, this engine knows {FORMAT}")
+            held = fields.get(b"held", b"").decode()
+            return cls(
+                epoch=int(fields[b"epoch"]),
+                phase=fields[b"phase"].decode(),
+                replication_id=fields[b"replid"].decode(),
+                offset=int(fields[b"offset"]),
+                database=int(fields[b"db"]),
+                held=frozenset(int(number) for number in held.split(",") if number),
+                fault=fields.get(b"fault", b"").decode("utf-8", "replace"),
+            )
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(f"the checkpoint cannot be read: {error}") from None

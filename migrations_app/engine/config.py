@@ -1,0 +1,64 @@
+"""What a link is asked to do, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from migrations_app.engine.checkpoint import check_name
+from migrations_app.engine.endpoint import Endpoint
+from migrations_app.engine.errors import UsageError
+from migrations_app.engine.ports import Progress
+
+
+class Phases(StrEnum):
+    """What a link does: copy once, or copy and then follow."""
+
+    FULL = "full"
+    FULL_INCREMENTAL = "full+incremental"
+
+
+class Outcome(StrEnum):
+    """How a link ended when it did not fail."""
+
+    COMPLETED = "completed"  # full only: everything is written; or caught up, where that was asked for
+    STOPPED = "stopped"  # somebody wanted it to stop; it goes on where it stood
+
+
+@dataclass(frozen=True, slots=True)
+class LinkConfig:
+    """Everything that one link needs to know. Raises `UsageError` for values that cannot be.
+
+    `name` (1–64 of `A–Z a–z 0–9 . _ -`) identifies the link in the target, where its checkpoint is kept under
+    `switchyard:checkpoint:<name>`. `databases` None means all. `epoch` is a number that only grows from owner to owner; None takes
+    the next one. Times are in seconds. `allow_full_resync` lets a link whose source can no longer go on where it stood start the
+    full phase again. `patient_start` treats the first connection like a lost one: it is tried again within the retry time;
+    else a side that cannot be reached at the start is an error at once.
+    """
+
+    name: str
+    source: Endpoint
+    target: Endpoint
+    phases: Phases = Phases.FULL_INCREMENTAL
+    databases: frozenset[int] | None = None
+    stop_when_caught_up: bool = False
+    epoch: int | None = None
+    retry_seconds: float = 7200.0
+    timeout: float = 60.0
+    allow_full_resync: bool = False
+    patient_start: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.databases is not None and (not self.databases or min(self.databases) < 0):
+            raise UsageError("choose at least one database, by its number from 0 up; nothing was changed")
+        if self.source == self.target:
+            raise UsageError("source and target are the same address; nothing was changed")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkResult:
+    """How it ended and the counters at that moment."""
+
+    outcome: Outcome
+    progress: Progress

@@ -1,0 +1,132 @@
+"""The expiries that were left out while the link was behind are set once it has caught up.
+
+The names stand in the target, in one hash, written with the data (`checkpoint.deferred_key`). For some at a time: the source is
+asked for the expiry that each key has now, and how far its stream is at that moment. When the link has applied the stream up
+to there, the answer is right for every key that the stream has not named since; the others are asked for again.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from migrations_app.engine.checkpoint import deferred_key
+from migrations_app.engine.client import Client
+from migrations_app.engine.endpoint import Endpoint
+from migrations_app.engine.protocol.resp import ReplyError
+
+_CHUNK = 5000
+_PAUSE = 0.2  # seconds between two rounds when nothing was left over
+
+
+def field_of(database: int, key: bytes) -> bytes:
+    """The field of the hash under which a key is noted."""
+    return b"%d:%b" % (database, key)
+
+
+@dataclass(slots=True)
+class Answers:
+    """What the source said: `expiries` maps (database, key) → expiry in ms, 0 for none; true at stream offset `offset`."""
+
+    expiries: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    offset: int = 0
+    left: int = 0  # keys noted in all
+
+
+class Deferred:
+    """Works through the noted keys. All network calls are made in a thread; `poll` and `touch` only look and note."""
+
+    def __init__(self, source: Endpoint, target: Endpoint, link: str, name: str, timeout: float) -> None:
+        self._source, self._target = source, target
+        self._name, self._timeout = name, timeout
+        self.key = deferred_key(link)
+        self._pool = ThreadPoolExecutor(1, "deferred")
+        self._future: Future[Answers] | None = None
+        self._answers: Answers | None = None
+        self._touched: list[bytes] = []
+        self._next = 0.0
+        self.left: int | None = None  # keys still noted; None until the target has been asked
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is under way or waits to be used."""
+        return self._future is not None or self._answers is not None
+
+    def noted(self) -> None:
+        """More keys were noted: there is work again."""
+        self.left = None
+
+    def touch(self, data: bytes) -> None:
+        """A block of the stream has arrived: what it names while answers are under way is asked for again."""
+        if self.busy:
+            self._touched.append(data)
+
+    def poll(self, offset: int) -> list[tuple[int, list[bytes]]]:
+        """To be called while caught up; `offset` is how far the stream has been taken in.
+
+        Returns (database, command) to put behind it in the same order: the expiries that are certain now.
+        """
+        if self._answers is not None and offset >= self._answers.offset:
+            return self._certain(self._answers)
+        if self._future is not None:
+            if self._future.done():
+                future, self._future = self._future, None
+                self._answers = future.result()
+                self.left = self._answers.left
+            return []
+        if self._answers is None and self.left != 0 and time.monotonic() >= self._next:
+            self._touched = []
+            self._future = self._pool.submit(self._ask)
+        return []
+
+    def _certain(self, answers: Answers) -> list[tuple[int, list[bytes]]]:
+        commands: list[tuple[int, list[bytes]]] = []
+        stream = b"\0".join(self._touched)
+        swapped = b"SWAPDB" in stream.upper()
+        done = []
+        for (database, key), expiry in answers.expiries.items():
+            if swapped or key in stream:
+                continue
+            if expiry:
+                commands.append((database, [b"PEXPIREAT", key, b"%d" % expiry]))
+            done.append(field_of(database, key))
+        if done:
+            commands.append((0, [b"HDEL", self.key, *done]))
+        self.left = max(0, answers.left - len(done))
+        self._next = time.monotonic() + (0 if len(done) == len(answers.expiries) else _PAUSE)
+        self._answers, self._touched = None, []
+        return commands
+
+    def _ask(self) -> Answers:
+        answers = Answers()
+        with Client(self._target, timeout=self._timeout, name=self._name) as target:
+            answers.left = int(target.execute("HLEN", self.key) or 0)  # type: ignore[arg-type]
+            if not answers.left:
+                return answers
+            page = target.execute("HSCAN", self.key, 0, "COUNT", _CHUNK)
+            names = page[1][::2]  # type: ignore[index]
+        keys: dict[int, list[bytes]] = {}
+        for name in names:
+            number, _, key = name.partition(b":")  # type: ignore[union-attr]
+            keys.setdefault(int(number), []).append(key)  # type: ignore[arg-type]
+        with Client(self._source, timeout=self._timeout, name=self._name) as source:
+            for database, some in keys.items():
+                source.execute("SELECT", database)
+                for key, expiry in zip(some, _expiries(source, some), strict=True):
+                    answers.expiries[database, key] = expiry
+            answers.offset = int(source.info("replication").get("master_repl_offset", "0"))
+        return answers
+
+
+def _expiries(source: Client, keys: list[bytes]) -> list[int]:
+    """Expiry in ms since the epoch of each key, 0 where there is none. PEXPIRETIME is known from 7.0 on."""
+    replies = source.pipeline([("PEXPIRETIME", key) for key in keys])
+    if any(isinstance(reply, ReplyError) for reply in replies):
+        replies = source.pipeline([("PTTL", key) for key in keys])
+        now = time.time_ns() // 1_000_000
+        return [now + reply if isinstance(reply, int) and reply > 0 else 0 for reply in replies]
+    return [reply if isinstance(reply, int) and reply > 0 else 0 for reply in replies]

@@ -1,0 +1,1155 @@
+"""The hot path: walking snapshots, splitting the stream, counting replies, checksums.
+
+Plain typed functions and small classes over contiguous buffers. Every length from the wire is checked against the buffer
+before it is used. Nothing here knows sockets, filters or the shape of a link.
+
+Formats: `rdb.h`, `rdb.c`, `lzf_d.c` and `cluster.c` (DUMP trailer) of Redis and Valkey, read as descriptions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import anycrc
+
+from migrations_app.engine.errors import (
+    ProtocolError,
+    SnapshotChecksumError,
+    SnapshotError,
+    UnknownCommand,
+    UnsupportedData,
+)
+from migrations_app.engine.protocol.resp import encode
+
+_crc64 = anycrc.Model("CRC64-REDIS").calc
+
+MAX_LENGTH: Final = 1 << 40  # no length on the wire is near this; a larger one is damage
+_LZF: Final = 3
+
+
+def crc64(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
+    """CRC-64 of Redis (Jones polynomial, reflected, no final xor), going on from `crc`."""
+    return int(_crc64(data, crc))
+
+
+# --- lengths and strings of a snapshot ------------------------------------------------------------------------------
+
+
+def read_length(buf: bytes | bytearray, pos: int, end: int) -> tuple[int, int]:
+    """The length at `pos` → (length, position behind it); (0, -1) when it is not complete yet."""
+    if pos >= end:
+        return 0, -1
+    first = buf[pos]
+    kind = first >> 6
+    if kind == 0:
+        return first, pos + 1
+    if kind == 1:
+        if pos + 2 > end:
+            return 0, -1
+        return ((first & 0x3F) << 8) | buf[pos + 1], pos + 2
+    if first == 0x80:
+        if pos + 5 > end:
+            return 0, -1
+        return int.from_bytes(buf[pos + 1 : pos + 5], "big"), pos + 5
+    if first == 0x81:
+        if pos + 9 > end:
+            return 0, -1
+        return int.from_bytes(buf[pos + 1 : pos + 9], "big"), pos + 9
+    raise SnapshotError(f"the snapshot is damaged: byte 0x{first:02x} where a length was expected")
+
+
+def string_extent(buf: bytes | bytearray, pos: int, end: int) -> tuple[int, int]:
+    """The string at `pos` → (where its content begins, where the string ends); (0, -1): its header is not complete.
+
+    The end may lie beyond `end`: the content is then still to come. Nothing is decoded.
+    """
+    if pos >= end:
+        return 0, -1
+    first = buf[pos]
+    if first >> 6 != 3:
+        length, start = read_length(buf, pos, end)
+        if start < 0:
+            return 0, -1
+        if length > MAX_LENGTH:
+            raise SnapshotError(f"the snapshot is damaged: a string of {length} bytes")
+        return start, start + length
+    encoding = first & 0x3F
+    if encoding < _LZF:
+        return pos + 1, pos + 1 + (1 << encoding)
+    if encoding != _LZF:
+        raise SnapshotError(f"the snapshot is damaged: string encoding {encoding} does not exist")
+    packed, start = read_length(buf, pos + 1, end)
+    if start < 0:
+        return 0, -1
+    plain, start = read_length(buf, start, end)
+    if start < 0:
+        return 0, -1
+    if packed > MAX_LENGTH or plain > MAX_LENGTH:
+        raise SnapshotError(f"the snapshot is damaged: a compressed string of {packed} bytes")
+    return start, start + packed
+
+
+def skip_strings(buf: bytes | bytearray, pos: int, end: int, count: int) -> tuple[int, int]:
+    """Step over up to `count` complete strings → (position, strings left)."""
+    while count and pos < end:
+        first = buf[pos]
+        if first < 0x40:
+            stop = pos + 1 + first
+        elif first < 0x80:
+            if pos + 2 > end:
+                break
+            stop = pos + 2 + (((first & 0x3F) << 8) | buf[pos + 1])
+        elif 0xC0 <= first < 0xC3:
+            stop = pos + 1 + (1 << (first & 3))
+        else:
+            _, stop = string_extent(buf, pos, end)
+            if stop < 0:
+                break
+        if stop > end:
+            break
+        pos = stop
+        count -= 1
+    return pos, count
+
+
+def read_string(buf: bytes | bytearray, pos: int, end: int) -> tuple[bytes, int]:
+    """The string at `pos`, decoded → (content, position behind it); (b"", -1) when it is not complete yet."""
+    start, stop = string_extent(buf, pos, end)
+    if stop < 0 or stop > end:
+        return b"", -1
+    first = buf[pos]
+    if first >> 6 != 3:
+        return bytes(buf[start:stop]), stop
+    if first & 0x3F != _LZF:
+        return b"%d" % int.from_bytes(buf[start:stop], "little", signed=True), stop
+    _, behind = read_length(buf, pos + 1, end)
+    plain, _ = read_length(buf, behind, end)
+    return lzf_decompress(bytes(buf[start:stop]), plain), stop
+
+
+def lzf_decompress(data: bytes, length: int) -> bytes:
+    """Undo LZF; `length` is what must come out. Raises `SnapshotError` for damaged input."""
+    out = bytearray()
+    pos, end = 0, len(data)
+    try:
+        while pos < end:
+            control = data[pos]
+            pos += 1
+            if control < 32:
+                out += data[pos : pos + control + 1]
+                pos += control + 1
+                continue
+            run = control >> 5
+            if run == 7:
+                run += data[pos]
+                pos += 1
+            run += 2
+            back = ((control & 0x1F) << 8) + data[pos] + 1
+            pos += 1
+            start = len(out) - back
+            if start < 0 or len(out) + run > length:
+                raise SnapshotError("the snapshot is damaged: a compressed string points outside of itself")
+            if back >= run:
+                out += out[start : start + run]
+            else:
+                pattern = bytes(out[start:])
+                out += (pattern * (run // back + 1))[:run]
+    except IndexError:
+        raise SnapshotError("the snapshot is damaged: a compressed string is cut short") from None
+    if len(out) != length or pos != end:
+        raise SnapshotError("the snapshot is damaged: a compressed string has the wrong length")
+    return bytes(out)
+
+
+# --- values of a snapshot ---------------------------------------------------------------------------------------------
+
+# What a value is made of, as steps that can be resumed at any byte: (kind, how many are left).
+_STRINGS: Final = 0  # strings
+_STRING_RAW8: Final = 1  # a string and 8 bytes (sorted set, new form)
+_STRING_SCORE: Final = 2  # a string and a number as text (sorted set, old form)
+_LENGTH_STRING: Final = 3  # a length and a string (quicklist 2: container and node)
+_LENGTHS: Final = 4  # lengths, to be stepped over
+_RAW: Final = 5  # bytes
+_TTL_PAIR: Final = 6  # a length, a string, a string (Redis hash with field expiry)
+_PAIR_RAW8: Final = 7  # a string, a string, 8 bytes (Valkey hash with field expiry)
+_COUNT: Final = 8  # a length that says how many of the step that `_then` names follow
+_GROUPS: Final = 9  # consumer groups of a stream
+_CONSUMERS: Final = 10  # consumers of a group
+_MODULE: Final = 11  # a module's value: opcodes until 0
+_PENDING: Final = 12  # pending entries of a group: 24 bytes and a length
+
+Step = tuple[int, int]
+
+
+def _count(then: int, multiply: int = 1) -> Step:
+    """A step that reads a length and puts `length × multiply` of `then` in its place."""
+    return (_COUNT | then << 8 | multiply << 16, 1)
+
+
+_STREAM_TAIL_1: Final[tuple[Step, ...]] = ((_LENGTHS, 3), _count(_GROUPS))
+_STREAM_TAIL_2: Final[tuple[Step, ...]] = ((_LENGTHS, 8), _count(_GROUPS))
+
+# Type byte → steps, in the order of the bytes. Types made of one string alone are not here: see SINGLE.
+_PROGRAMS: Final[dict[int, tuple[Step, ...]]] = {
+    1: (_count(_STRINGS),),  # list
+    2: (_count(_STRINGS),),  # set
+    3: (_count(_STRING_SCORE),),  # sorted set, scores as text
+    4: (_count(_STRINGS, 2),),  # hash
+    5: (_count(_STRING_RAW8),),  # sorted set 2
+    7: ((_LENGTHS, 1), (_MODULE, 1)),  # module 2: id, then opcodes
+    14: (_count(_STRINGS),),  # quicklist
+    15: (_count(_STRINGS, 2), *_STREAM_TAIL_1),  # stream
+    18: (_count(_LENGTH_STRING),),  # quicklist 2
+    19: (_count(_STRINGS, 2), *_STREAM_TAIL_2),  # stream 2
+    21: (_count(_STRINGS, 2), *_STREAM_TAIL_2),  # stream 3
+}
+_REDIS_ONLY: Final[dict[int, tuple[Step, ...]]] = {
+    24: ((_RAW, 8), _count(_TTL_PAIR)),  # hash with field expiry
+    25: ((_RAW, 8), (_STRINGS, 1)),  # the same as a listpack
+}
+_VALKEY_ONLY: Final[dict[int, tuple[Step, ...]]] = {
+    22: (_count(_PAIR_RAW8),),  # hash with field expiry
+}
+# Types whose whole value is one string: string, zipmap, ziplists, intset, listpacks.
+SINGLE: Final = frozenset({0, 9, 10, 11, 12, 13, 16, 17, 20})
+
+TYPE_NAMES: Final = {
+    0: "string",
+    **dict.fromkeys((1, 10, 14, 18), "list"),
+    **dict.fromkeys((2, 11, 20), "set"),
+    **dict.fromkeys((3, 5, 12, 17), "zset"),
+    **dict.fromkeys((4, 9, 13, 16, 22, 24, 25), "hash"),
+    **dict.fromkeys((6, 7), "module"),
+    **dict.fromkeys((15, 19, 21), "stream"),
+}
+
+
+class ValueWalker:
+    """Finds the end of one value without decoding it, over any number of calls.
+
+    `begin` at the first byte behind the key, then `walk` until it returns True; `pos` is then the end. Positions refer to
+    the caller's buffer; when bytes are removed from its front, call `shift`.
+    """
+
+    __slots__ = ("_steps", "_stream", "pos", "valkey")
+
+    def __init__(self) -> None:
+        self.valkey = False
+        self.pos = 0
+        self._steps: list[Step] = []
+        self._stream = 1
+
+    def begin(self, kind: int, pos: int) -> None:
+        """Start at `pos` with a value of type byte `kind`; raises `UnsupportedData` for an unknown type."""
+        self.pos = pos
+        if kind in SINGLE:
+            self._steps = [(_STRINGS, 1)]
+            return
+        program = _PROGRAMS.get(kind) or (_VALKEY_ONLY if self.valkey else _REDIS_ONLY).get(kind)
+        if program is None:
+            raise UnsupportedData(f"the snapshot holds a value of type {kind}, which this engine does not know")
+        self._steps = list(reversed(program))
+        self._stream = {15: 1, 19: 2, 21: 3}.get(kind, 0)
+
+    def shift(self, count: int) -> None:
+        """The caller has removed `count` bytes from the front of its buffer."""
+        self.pos -= count
+
+    def walk(self, buf: bytes | bytearray, end: int) -> bool:
+        """Go on up to `end`; True when the value is complete."""
+        steps = self._steps
+        while steps:
+            kind, left = steps.pop()
+            if kind == _STRINGS:
+                self.pos, left = skip_strings(buf, self.pos, end, left)
+            elif kind == _RAW:
+                take = min(left, end - self.pos)
+                self.pos += take
+                left -= take
+            elif kind & 0xFF == _COUNT:
+                count, pos = read_length(buf, self.pos, end)
+                if pos >= 0:
+                    if count > MAX_LENGTH:
+                        raise SnapshotError(f"the snapshot is damaged: a value of {count} elements")
+                    self.pos, left = pos, 0
+                    steps.append((kind >> 8 & 0xFF, count * (kind >> 16)))
+            elif kind == _GROUPS:
+                if left:
+                    steps.append((kind, left - 1))
+                    steps.extend(self._group())
+                continue
+            elif kind == _CONSUMERS:
+                if left:
+                    steps.append((kind, left - 1))
+                    # name, seen time (and active time from stream 3 on), identifiers of the pending entries
+                    steps += [_count(_RAW, 16), (_RAW, 16 if self._stream == 3 else 8), (_STRINGS, 1)]
+                continue
+            else:
+                left = self._elements(kind, left, buf, end)
+            if left:
+                steps.append((kind, left))
+                return False
+        return True
+
+    def _group(self) -> list[Step]:
+        """One consumer group, last step first: name, last identifier (and entries read), pending entries, consumers."""
+        return [_count(_CONSUMERS), _count(_PENDING), (_LENGTHS, 2 if self._stream == 1 else 3), (_STRINGS, 1)]
+
+    def _elements(self, kind: int, left: int, buf: bytes | bytearray, end: int) -> int:
+        """Whole elements of the composite kinds; returns how many are left."""
+        pos = self.pos
+        while left:
+            if kind == _STRING_RAW8:
+                pos, rest = skip_strings(buf, pos, end, 1)
+                if rest or pos + 8 > end:
+                    break
+                pos += 8
+            elif kind == _LENGTH_STRING:
+                _, pos = read_length(buf, pos, end)
+                if pos < 0:
+                    break
+                pos, rest = skip_strings(buf, pos, end, 1)
+                if rest:
+                    break
+            elif kind == _LENGTHS:
+                _, pos = read_length(buf, pos, end)
+                if pos < 0:
+                    break
+            elif kind == _STRING_SCORE:
+                pos, rest = skip_strings(buf, pos, end, 1)
+                if rest or pos >= end:
+                    break
+                pos += 1 if buf[pos] >= 253 else 1 + buf[pos]
+                if pos > end:
+                    break
+            elif kind == _TTL_PAIR:
+                _, pos = read_length(buf, pos, end)
+                if pos < 0:
+                    break
+                pos, rest = skip_strings(buf, pos, end, 2)
+                if rest:
+                    break
+            elif kind == _PENDING:
+                if pos + 24 > end:
+                    break
+                _, pos = read_length(buf, pos + 24, end)
+                if pos < 0:
+                    break
+            elif kind == _PAIR_RAW8:
+                pos, rest = skip_strings(buf, pos, end, 2)
+                if rest or pos + 8 > end:
+                    break
+                pos += 8
+            else:  # _MODULE
+                opcode, pos = read_length(buf, pos, end)
+                if pos < 0:
+                    break
+                if opcode == 0:  # end of the value
+                    self.pos = pos
+                    return 0
+                pos = _module_operand(opcode, buf, pos, end)
+                if pos < 0 or pos > end:
+                    break
+                self.pos = pos
+                continue
+            self.pos = pos
+            left -= 1
+        return left
+
+
+def _module_operand(opcode: int, buf: bytes | bytearray, pos: int, end: int) -> int:
+    """Step over the operand of a module opcode (signed, unsigned, float, double, string); -1 when it is not complete."""
+    if opcode in (1, 2):
+        return read_length(buf, pos, end)[1]
+    if opcode == 3:
+        return pos + 4
+    if opcode == 4:
+        return pos + 8
+    if opcode == 5:
+        return string_extent(buf, pos, end)[1]
+    raise SnapshotError(f"the snapshot is damaged: module opcode {opcode} does not exist")
+
+
+# --- snapshot → commands ----------------------------------------------------------------------------------------------
+
+_OP_FUNCTION: Final = 0xF5
+_OP_MODULE_AUX: Final = 0xF7
+_LOWEST_OPCODE: Final = 0xF3
+
+
+class SnapshotPlan:
+    """What the target takes and what the link wants; made once per snapshot.
+
+    `stamp` is the version number of DUMP payloads that the target writes itself (so accepts). `defer_before` is a time in ms:
+    a key that expires before it is written without expiry and reported in `SnapshotBatch.deferred`.
+    """
+
+    __slots__ = ("databases", "defer_before", "own_prefix", "stamp", "stream_from", "target_version")
+
+    def __init__(
+        self,
+        *,
+        stamp: int,
+        target_version: tuple[int, ...],
+        databases: frozenset[int] | None = None,
+        defer_before: int = 0,
+        own_prefix: bytes = b"switchyard:",
+        stream_from: int = 1 << 20,
+    ) -> None:
+        self.stamp = stamp.to_bytes(2, "little")
+        self.target_version = target_version
+        self.databases = databases
+        self.defer_before = defer_before
+        self.own_prefix = own_prefix
+        self.stream_from = stream_from
+
+    def now_ms(self) -> int:
+        """The time now, in ms, for targets that take no absolute expiry."""
+        return time.time_ns() // 1_000_000
+
+
+class SnapshotBatch:
+    """What one block of the snapshot became.
+
+    `data` is RESP for the target: `commands` commands end in it (the last one may go on in the next batch). `keys` counts per
+    database. `deferred` has (database, key, expiry in ms) of keys written without their expiry.
+    """
+
+    __slots__ = ("aux", "commands", "data", "deferred", "done", "functions", "keys", "rest", "skipped")
+
+    def __init__(self) -> None:
+        self.data: list[bytes | bytearray] = []
+        self.commands = 0
+        self.keys: dict[int, int] = {}
+        self.skipped = 0
+        self.deferred: list[tuple[int, bytes, int]] = []
+        self.functions: list[bytes] = []
+        self.aux: dict[bytes, bytes] = {}
+        self.done = False
+        self.rest = b""  # what follows the snapshot in the block that ended it
+
+
+class SnapshotKernel:
+    """Turns the bytes of a snapshot into commands for the target, block by block, however the blocks are cut.
+
+    Values are sliced out and sent on as RESTORE (or SET, for plain strings); they are not decoded. A value that is one long
+    string is passed through while it arrives. Raises `SnapshotError` for damage and `UnsupportedData` for what is not known.
+    """
+
+    def __init__(self, plan: SnapshotPlan) -> None:
+        self.plan = plan
+        self.version = 0
+        self.database = 0
+        self._buf = bytearray()
+        self._crc = 0
+        self._walker = ValueWalker()
+        self._key: bytes | None = None  # of the value that is being walked
+        self._kind = 0
+        self._start = 0  # where that value begins in the buffer
+        self._expiry = 0
+        self._idle = -1
+        self._freq = -1
+        self._wanted = plan.databases is None or 0 in plan.databases
+        self._sent_database = -1  # that the commands so far have selected
+        self._through = 0  # bytes of a passed-through value still to come
+        self._through_skip = False
+        self._through_crc = 0
+        self._through_tail = b""
+        version = plan.target_version
+        self._absttl = version >= (5,)
+        self._pxat = version >= (6, 2)
+
+    @property
+    def mid_command(self) -> bool:
+        """Whether a command has begun and is not complete, so that no other may come between."""
+        return bool(self._through) and not self._through_skip
+
+    def selected(self, database: int) -> None:
+        """The owner has selected a database on the target's connection."""
+        self._sent_database = database
+
+    def feed(self, data: bytes) -> SnapshotBatch:
+        """Take the next block and return what it became."""
+        batch = SnapshotBatch()
+        self._buf += data
+        pos = 0
+        if not self.version:
+            pos = self._header()
+        if self.version:
+            pos = self._walk(pos, batch)
+        self._consume(pos, batch)
+        return batch
+
+    def _header(self) -> int:
+        buf = self._buf
+        if len(buf) < 9:
+            return 0
+        magic = bytes(buf[:9])
+        if magic[:5] == b"REDIS" and magic[5:].isdigit():
+            self.version = int(magic[5:])
+        elif magic[:6] == b"VALKEY" and magic[6:].isdigit():
+            self.version = int(magic[6:])
+            self._walker.valkey = True
+        else:
+            raise SnapshotError(f"the snapshot does not begin like one: {magic!r}")
+        if not self.version:
+            raise SnapshotError(f"the snapshot says that its version is 0: {magic!r}")
+        return 9
+
+    def _consume(self, pos: int, batch: SnapshotBatch) -> None:
+        """Bytes before `pos` are done with: add them to the checksum and drop them."""
+        buf = self._buf
+        if batch.done:
+            with memoryview(buf) as view:
+                crc = crc64(view[: pos - 8], self._crc) if self.version >= 5 else 0
+            stored = int.from_bytes(buf[pos - 8 : pos], "little")
+            if stored and stored != crc:
+                raise SnapshotChecksumError(
+                    f"the snapshot is damaged: its checksum is {stored:016x}, that of what arrived {crc:016x}"
+                )
+            batch.rest = bytes(buf[pos:])
+            self._buf = bytearray()
+            return
+        if pos:
+            with memoryview(buf) as view:
+                self._crc = crc64(view[:pos], self._crc)
+            del buf[:pos]
+            self._start -= pos
+            self._walker.shift(pos)
+
+    def _walk(self, pos: int, batch: SnapshotBatch) -> int:
+        """Convert what is complete, from `pos` on; returns the position up to which the buffer is done with."""
+        buf = self._buf
+        end = len(buf)
+        walker = self._walker
+        while True:
+            if self._through:
+                pos = self._pass_through(pos, end, batch)
+                if self._through:
+                    return pos
+                continue
+            if self._key is not None:
+                if not walker.walk(buf, end):
+                    if self._kind in SINGLE and end - self._start >= self.plan.stream_from and self._begin_through(batch):
+                        pos = self._start
+                        continue
+                    return self._start
+                self._emit(self._start, walker.pos, batch)
+                pos = walker.pos
+                self._key = None
+                continue
+            if pos >= end:
+                return pos
+            kind = buf[pos]
+            if kind >= _LOWEST_OPCODE:
+                behind = self._opcode(kind, pos, end, batch)
+                if behind < 0:
+                    return pos
+                pos = behind
+                if batch.done:
+                    return pos
+                continue
+            key, behind = read_string(buf, pos + 1, end)
+            if behind < 0:
+                return pos
+            try:
+                walker.begin(kind, behind)
+            except UnsupportedData as error:
+                raise UnsupportedData(f"key {key[:128]!r} in database {self.database}: {error.message}") from None
+            self._key, self._kind, self._start = key, kind, behind
+            # The type byte and the key are done with: only the value stays in the buffer while it is walked.
+            pos = behind
+
+    def _opcode(self, kind: int, pos: int, end: int, batch: SnapshotBatch) -> int:
+        """One opcode at `pos` → position behind it, or -1 when it is not complete."""
+        buf = self._buf
+        pos += 1
+        if kind == 0xFC:  # expiry in ms
+            if pos + 8 > end:
+                return -1
+            self._expiry = int.from_bytes(buf[pos : pos + 8], "little", signed=True)
+            return pos + 8
+        if kind == 0xFD:  # expiry in s
+            if pos + 4 > end:
+                return -1
+            self._expiry = int.from_bytes(buf[pos : pos + 4], "little", signed=True) * 1000
+            return pos + 4
+        if kind == 0xFE:  # database
+            number, behind = read_length(buf, pos, end)
+            if behind >= 0:
+                self.database = number
+                self._wanted = self.plan.databases is None or number in self.plan.databases
+            return behind
+        if kind == 0xF8:  # seconds since the last use
+            idle, behind = read_length(buf, pos, end)
+            if behind >= 0:
+                self._idle = idle
+            return behind
+        if kind == 0xF9:  # frequency of use
+            if pos >= end:
+                return -1
+            self._freq = buf[pos]
+            return pos + 1
+        if kind == 0xFB or kind == 0xF4:  # sizes of a database; of a slot
+            for _ in range(2 if kind == 0xFB else 3):
+                _, pos = read_length(buf, pos, end)
+                if pos < 0:
+                    return -1
+            return pos
+        if kind == 0xFA:
+            name, behind = read_string(buf, pos, end)
+            if behind < 0:
+                return -1
+            value, behind = read_string(buf, behind, end)
+            if behind >= 0:
+                batch.aux[name] = value
+            return behind
+        if kind == _OP_FUNCTION:
+            code, behind = read_string(buf, pos, end)
+            if behind >= 0:
+                batch.functions.append(code)
+            return behind
+        if kind == 0xFF:
+            if self.version < 5:
+                raise UnsupportedData(f"the snapshot has version {self.version}; servers from 3.0 on write 6 and later")
+            if pos + 8 > end:
+                return -1
+            batch.done = True
+            return pos + 8
+        if kind == _OP_MODULE_AUX:
+            walker = ValueWalker()
+            walker.begin(7, pos)
+            if not walker.walk(buf, end):
+                return -1
+            raise UnsupportedData(
+                f"the snapshot holds data of the module {module_name(buf, pos, end)} that belongs to no key",
+                advice="Unload the module on the source, or leave this source to the module's own tools.",
+            )
+        raise UnsupportedData(f"the snapshot holds the opcode 0x{kind:02x}, which this engine does not know")
+
+    def _attributes(self, batch: SnapshotBatch) -> tuple[int, list[bytes], bool]:
+        """Expiry in ms (0: none), further arguments of RESTORE, and whether the key is wanted; counts the key."""
+        key = self._key
+        assert key is not None  # noqa: S101 - only called while a value is walked
+        wanted = self._wanted and not key.startswith(self.plan.own_prefix)
+        expiry, extra = self._expiry, []
+        if not wanted:
+            batch.skipped += 1
+        else:
+            database = self.database
+            batch.keys[database] = batch.keys.get(database, 0) + 1
+            if database != self._sent_database:
+                digits = b"%d" % database
+                batch.data.append(b"*2\r\n$6\r\nSELECT\r\n$%d\r\n%b\r\n" % (len(digits), digits))
+                batch.commands += 1
+                self._sent_database = database
+            if expiry and expiry < self.plan.defer_before:
+                batch.deferred.append((database, key, expiry))
+                expiry = 0
+            if self._absttl:
+                if self._idle >= 0:
+                    idle = b"%d" % self._idle
+                    extra = [b"$8\r\nIDLETIME\r\n$%d\r\n%b\r\n" % (len(idle), idle)]
+                elif self._freq >= 0:
+                    freq = b"%d" % self._freq
+                    extra = [b"$4\r\nFREQ\r\n$%d\r\n%b\r\n" % (len(freq), freq)]
+        self._expiry, self._idle, self._freq = 0, -1, -1
+        return expiry, extra, wanted
+
+    def _emit(self, start: int, stop: int, batch: SnapshotBatch) -> None:
+        """The value from `start` to `stop` is complete: one command for it."""
+        expiry, extra, wanted = self._attributes(batch)
+        if not wanted:
+            return
+        buf, key, kind = self._buf, self._key, self._kind
+        assert key is not None  # noqa: S101 - as above
+        if kind == 0 and not extra and buf[start] < 0xC0 and (not expiry or self._pxat):
+            content, _ = string_extent(buf, start, stop)
+            value = buf[content:stop]
+            if expiry:
+                at = b"%d" % expiry
+                batch.data.append(
+                    b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$4\r\nPXAT\r\n$%d\r\n%b\r\n"
+                    % (len(key), key, len(value), value, len(at), at)
+                )
+            else:
+                batch.data.append(
+                    b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
+                )
+        else:
+            payload = b"%c%b%b" % (kind, buf[start:stop], self.plan.stamp)
+            batch.data.append(self._restore_head(key, expiry, extra, len(payload) + 8))
+            batch.data.append(payload)
+            batch.data.append(crc64(payload).to_bytes(8, "little") + self._restore_tail(extra))
+        batch.commands += 1
+
+    def _restore_head(self, key: bytes, expiry: int, extra: list[bytes], size: int) -> bytes:
+        count = 5 + (self._absttl) + 2 * len(extra)
+        ttl = b"%d" % (expiry if self._absttl or not expiry else max(1, expiry - self.plan.now_ms()))
+        return b"*%d\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n" % (
+            count, len(key), key, len(ttl), ttl, size
+        )  # fmt: skip
+
+    def _restore_tail(self, extra: list[bytes]) -> bytes:
+        tail = b"\r\n$7\r\nREPLACE\r\n"
+        if self._absttl:
+            tail += b"$6\r\nABSTTL\r\n"
+        return tail + b"".join(extra)
+
+    # A value that is one long string goes through while it arrives: header first, checksum as it goes.
+
+    def _begin_through(self, batch: SnapshotBatch) -> bool:
+        _, stop = string_extent(self._buf, self._start, len(self._buf))
+        if stop < 0:
+            return False
+        size = stop - self._start
+        expiry, extra, wanted = self._attributes(batch)
+        self._through, self._through_skip = size, not wanted
+        if wanted:
+            assert self._key is not None  # noqa: S101 - as above
+            kind = bytes((self._kind,))
+            batch.data.append(self._restore_head(self._key, expiry, extra, 1 + size + 2 + 8) + kind)
+            self._through_crc = crc64(kind)
+            self._through_tail = self._restore_tail(extra)
+        self._key = None
+        return True
+
+    def _pass_through(self, pos: int, end: int, batch: SnapshotBatch) -> int:
+        take = min(self._through, end - pos)
+        self._through -= take
+        if self._through_skip:
+            return pos + take
+        piece = self._buf[pos : pos + take]
+        batch.data.append(piece)
+        self._through_crc = crc64(piece, self._through_crc)
+        if not self._through:
+            crc = crc64(self.plan.stamp, self._through_crc)
+            batch.data.append(self.plan.stamp + crc.to_bytes(8, "little") + self._through_tail)
+            batch.commands += 1
+        return pos + take
+
+
+def module_name(buf: bytes | bytearray, pos: int, end: int) -> str:
+    """The name of a module from its 64-bit identifier: nine characters of six bits, then the version in ten."""
+    number, _ = read_length(buf, pos, end)
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return "".join(letters[number >> (10 + 6 * place) & 0x3F] for place in range(8, -1, -1))
+
+
+# --- replies ----------------------------------------------------------------------------------------------------------
+
+
+class ReplyCounter:
+    """Counts the replies of a pipeline in bulk and finds each error among them, however the bytes are cut.
+
+    Contents are not kept. `errors` collects (number of the top-level reply, position in its array or -1, text) since the
+    counter was made; the first reply has number 0.
+    """
+
+    __slots__ = ("_index", "_skip", "_stack", "_tail", "count", "errors", "nulls")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.errors: list[tuple[int, int, str]] = []
+        self.nulls: list[int] = []  # numbers of top-level null arrays (an EXEC that did not run)
+        self._tail = b""
+        self._skip = 0  # bytes of a bulk string that are still to come, with its line end
+        self._stack: list[int] = []  # elements left, outermost first
+        self._index = 0  # position in the outermost array
+
+    def feed(self, data: bytes) -> int:
+        """Take the next bytes; the number of replies complete so far, in all."""
+        pos = 0
+        if self._skip:
+            pos = min(self._skip, len(data))
+            self._skip -= pos
+            if self._skip:
+                return self.count
+            self._done()
+        if self._tail:
+            data = self._tail + data[pos:]
+            pos = 0
+            self._tail = b""
+        if not self._stack and not pos and not (b"$" in data or b"*" in data or b"-" in data):
+            last = data.rfind(b"\n") + 1
+            self.count += data.count(b"\n", 0, last)
+            self._tail = data[last:]
+            self._check_tail()
+            return self.count
+        end = len(data)
+        find = data.find
+        while pos < end:
+            stop = find(b"\r\n", pos)
+            if stop < 0:
+                self._tail = data[pos:]
+                self._check_tail()
+                break
+            kind = data[pos]
+            if kind == 0x24:  # $
+                length = _number(data[pos + 1 : stop])
+                pos = stop + 2
+                if length >= 0:
+                    pos += length + 2
+                    if pos > end:
+                        self._skip = pos - end
+                        break
+                self._done()
+                continue
+            if kind == 0x2A:  # *
+                count = _number(data[pos + 1 : stop])
+                pos = stop + 2
+                if count > 0:
+                    if not self._stack:
+                        self._index = 0
+                    self._stack.append(count)
+                    continue
+                if count < 0 and not self._stack:
+                    self.nulls.append(self.count)
+                self._done()
+                continue
+            if kind == 0x2D:  # -
+                text = data[pos + 1 : stop].decode("utf-8", "replace")
+                self.errors.append((self.count, self._index if self._stack else -1, text))
+            elif kind not in (0x2B, 0x3A):
+                raise ProtocolError(f"the target sent {data[pos : pos + 16]!r}, which is no reply of Redis")
+            pos = stop + 2
+            self._done()
+        return self.count
+
+    def _check_tail(self) -> None:
+        if len(self._tail) > 65536:
+            raise ProtocolError("the target sent a line that is longer than any reply")
+
+    def _done(self) -> None:
+        """One reply or element is complete."""
+        stack = self._stack
+        while stack:
+            if len(stack) == 1:
+                self._index += 1
+            stack[-1] -= 1
+            if stack[-1]:
+                return
+            stack.pop()
+        self.count += 1
+
+
+def _number(text: bytes) -> int:
+    digits = text[1:] if text[:1] == b"-" else text
+    if not digits.isdigit() or len(digits) > 18:
+        raise ProtocolError(f"{text[:32]!r} stands where a number was expected")
+    return int(text)
+
+
+# --- stream → batches -------------------------------------------------------------------------------------------------
+
+FORWARD: Final = 0  # goes on as the bytes that came
+SELECT: Final = 1
+MULTI: Final = 2
+EXEC: Final = 3
+DROP: Final = 4  # PING: counts towards the offset, nothing to apply
+CONTROL: Final = 5  # REPLCONF
+RULE: Final = 6  # a rule has to look at it
+RULE_LONG: Final = 8  # a rule has to look at it when it has more than three arguments (SET with options)
+OWN: Final = 7  # writes a key of the product itself, which does not travel
+
+Emitted = Sequence[tuple[int, Sequence[bytes]]]
+
+
+class Entry:
+    """One command of the stream, taken apart because a rule has to look at it."""
+
+    __slots__ = ("args", "database", "offset")
+
+    def __init__(self, args: list[bytes], database: int, offset: int) -> None:
+        self.args = args
+        self.database = database
+        self.offset = offset  # of the stream, behind this command
+
+
+class StreamBatch:
+    """What one block of the stream became.
+
+    `data` is RESP for the target: `commands` commands end in it. `offset` is the last safe point of the stream: behind it no
+    transaction and no command is open. `boundary` says whether `data` ends there, so that a checkpoint may follow.
+    """
+
+    __slots__ = ("boundary", "commands", "data", "dropped", "getack", "offset")
+
+    def __init__(self) -> None:
+        self.data: list[bytes] = []
+        self.commands = 0
+        self.dropped = 0  # commands left out by the choice of databases, and the product's own
+        self.getack = False
+        self.offset = 0
+        self.boundary = True
+
+
+class StreamKernel:
+    """Splits the stream into commands and passes on what the target has to apply, however the blocks are cut.
+
+    `actions` maps command names to what is done with them; a name that is not in it ends the link with `UnknownCommand`.
+    Transactions of the source lose their MULTI and EXEC here: the link wraps every batch in one of its own and closes it at a
+    `boundary` only. `target_database` is the database that the target's connection has selected; the owner sets it when it
+    selects another one.
+    """
+
+    def __init__(
+        self,
+        actions: dict[bytes, int],
+        rule: Callable[[Entry], Emitted],
+        *,
+        offset: int,
+        database: int,
+        databases: frozenset[int] | None = None,
+        own_prefix: bytes = b"switchyard:",
+        stream_from: int = 1 << 20,
+    ) -> None:
+        self._actions = dict(actions)
+        self._rule = rule
+        self._databases = databases
+        self._own = own_prefix
+        self._stream_from = stream_from
+        self._buf = b""
+        self._open = False  # inside a transaction of the source
+        self._through_args = 0  # arguments of a passed-through command that have not begun
+        self._through = 0  # bytes of its argument that is under way, with the line end
+        self._passing = False
+        self.offset = offset  # behind the last complete command
+        self._safe = offset
+        self.database = database
+        self._safe_database = database
+        self.target_database = -1
+
+    @property
+    def safe_database(self) -> int:
+        """The database of the source's stream at the last safe point."""
+        return self._safe_database
+
+    def feed(self, data: bytes) -> StreamBatch:
+        """Take the next block and return what it became."""
+        batch = StreamBatch()
+        buf = self._buf + data if self._buf else data
+        pos = 0
+        if self._passing:
+            pos = self._pass_through(buf, batch)
+        if not self._passing:
+            pos = self._split(buf, pos, batch)
+        self._buf = buf[pos:]
+        batch.offset = self._safe
+        batch.boundary = not self._open and not self._passing
+        return batch
+
+    def _split(self, buf: bytes, pos: int, batch: StreamBatch) -> int:
+        """Whole commands from `pos` on → the position of the first one that is not complete."""
+        end = len(buf)
+        actions, find = self._actions, buf.find
+        own = self._own in buf
+        wanted = self._databases is None or self.database in self._databases
+        run = pos  # where the bytes begin that go on as they are
+        run_count = 0
+        offset = self.offset
+        while pos < end:
+            line = find(b"\r\n", pos)
+            if line < 0:
+                self._check_line(buf, pos)
+                break
+            if buf[pos] != 0x2A:
+                raise ProtocolError(f"the source sent {buf[pos : pos + 16]!r} where a command was expected")
+            size = left = _count_of(buf, pos + 1, line)
+            at = line + 2
+            first = second = 0
+            first_end = second_end = 0
+            argument = 0
+            while left:
+                line = find(b"\r\n", at)
+                if line < 0:
+                    self._check_line(buf, at)
+                    break
+                if buf[at] != 0x24:
+                    raise ProtocolError(f"the source sent {buf[at : at + 16]!r} where an argument was expected")
+                begin = line + 2
+                at = begin + _count_of(buf, at + 1, line) + 2
+                if at > end:
+                    break
+                if argument < 2:
+                    if argument:
+                        second, second_end = begin, at - 2
+                    else:
+                        first, first_end = begin, at - 2
+                    argument += 1
+                left -= 1
+            if left:
+                if argument and end - pos >= self._stream_from:
+                    self.offset = offset
+                    begun = self._begin_through(buf, pos, run, run_count, first, first_end, wanted, batch)
+                    if begun >= 0:
+                        return begun
+                break
+            name = buf[first:first_end]
+            action = actions.get(name, -1)
+            if action < 0:
+                action = self._lookup(name)
+            offset += at - pos
+            if action == RULE_LONG:
+                action = RULE if size > 3 else FORWARD
+            if own and action in (FORWARD, RULE) and second and buf.startswith(self._own, second):
+                action = OWN
+            if action == FORWARD and wanted:
+                if self.target_database != self.database:
+                    self._flush(buf, run, pos, run_count, batch)
+                    self._select(batch)
+                    run, run_count = pos, 0
+                run_count += 1
+            else:
+                self._flush(buf, run, pos, run_count, batch)
+                run, run_count = at, 0
+                if action == SELECT:
+                    self.database = _count_of(buf, second, second_end)
+                    wanted = self._databases is None or self.database in self._databases
+                elif action == MULTI:
+                    self._open = True
+                elif action == EXEC:
+                    self._open = False
+                elif action == CONTROL:
+                    batch.getack = batch.getack or buf[second:second_end].upper() == b"GETACK"
+                elif action == RULE:
+                    self._apply(Entry(_arguments(buf, pos), self.database, offset), batch)
+                elif action != DROP:
+                    batch.dropped += 1
+            if not self._open:
+                self._safe, self._safe_database = offset, self.database
+            pos = at
+        self._flush(buf, run, pos, run_count, batch)
+        self.offset = offset
+        return pos
+
+    def _apply(self, entry: Entry, batch: StreamBatch) -> None:
+        """Let the rule say what this command becomes."""
+        count = 0
+        for database, args in self._rule(entry):
+            if database != self.target_database:
+                batch.data.append(encode(b"SELECT", database))
+                batch.commands += 1
+                self.target_database = database
+            batch.data.append(encode(*args))
+            batch.commands += 1
+            count += 1
+        if not count:
+            batch.dropped += 1
+
+    def _select(self, batch: StreamBatch) -> None:
+        batch.data.append(encode(b"SELECT", self.database))
+        batch.commands += 1
+        self.target_database = self.database
+
+    @staticmethod
+    def _flush(buf: bytes, run: int, pos: int, count: int, batch: StreamBatch) -> None:
+        if pos > run and count:
+            batch.data.append(buf[run:pos])
+            batch.commands += count
+
+    def _lookup(self, name: bytes) -> int:
+        """Names come in the case in which the client wrote them."""
+        action = self._actions.get(name.upper())
+        if action is None:
+            raise UnknownCommand(
+                f"the source sent the command {name[:64].decode('utf-8', 'replace')!r}, which this engine does not know"
+            )
+        self._actions[name] = action
+        return action
+
+    @staticmethod
+    def _check_line(buf: bytes, pos: int) -> None:
+        if len(buf) - pos > 64:
+            raise ProtocolError(f"the source sent {buf[pos : pos + 32]!r} where a length was expected")
+
+    # A command that is too large to wait for goes through while it arrives.
+
+    def _begin_through(
+        self, buf: bytes, pos: int, run: int, run_count: int, first: int, first_end: int, wanted: bool, batch: StreamBatch
+    ) -> int:
+        name = buf[first:first_end]
+        action = self._actions.get(name, -1)
+        if action < 0:
+            action = self._lookup(name)
+        line = buf.find(b"\r\n", pos)
+        if action == RULE_LONG and _count_of(buf, pos + 1, line) == 3:
+            action = FORWARD
+        if action != FORWARD or not wanted:
+            return -1  # a rule needs it whole; a skipped one is short-lived
+        self._flush(buf, run, pos, run_count, batch)
+        if self.target_database != self.database:
+            self._select(batch)
+        self._through_args = _count_of(buf, pos + 1, line)
+        self._through = 0
+        self._passing = True
+        batch.data.append(buf[pos : line + 2])
+        self.offset += line + 2 - pos
+        rest = buf[line + 2 :]
+        return line + 2 + self._pass_through(rest, batch)
+
+    def _pass_through(self, buf: bytes, batch: StreamBatch) -> int:
+        """Go on with the open command; returns the position up to which the block is used."""
+        pos, end = 0, len(buf)
+        while True:
+            take = min(self._through, end - pos)
+            pos += take
+            self._through -= take
+            if self._through:
+                break
+            if not self._through_args:
+                self._passing = False
+                batch.commands += 1
+                break
+            line = buf.find(b"\r\n", pos)
+            if line < 0:
+                self._check_line(buf, pos)
+                break
+            if buf[pos] != 0x24:
+                raise ProtocolError(f"the source sent {buf[pos : pos + 16]!r} where an argument was expected")
+            self._through = _count_of(buf, pos + 1, line) + 2
+            self._through_args -= 1
+            pos = line + 2
+        if pos:
+            batch.data.append(buf[:pos])
+            self.offset += pos
+        if not self._passing and not self._open:
+            self._safe, self._safe_database = self.offset, self.database
+        return pos
+
+
+def _count_of(buf: bytes, start: int, stop: int) -> int:
+    """The number in ASCII digits between two positions."""
+    digits = buf[start:stop]
+    if not digits.isdigit() or len(digits) > 12:
+        raise ProtocolError(f"{digits[:32]!r} stands where a length was expected")
+    return int(digits)
+
+
+def _arguments(buf: bytes, pos: int) -> list[bytes]:
+    """The arguments of the complete command at `pos`."""
+    line = buf.index(b"\r\n", pos)
+    args = []
+    for _ in range(_count_of(buf, pos + 1, line)):
+        begin = line + 2
+        line = buf.index(b"\r\n", begin)
+        length = _count_of(buf, begin + 1, line)
+        args.append(buf[line + 2 : line + 2 + length])
+        line += 2 + length
+    return args
+
+
+def split_commands(data: bytes) -> list[list[bytes]]:
+    """All complete commands of a byte string: for messages that have to name one of a batch."""
+    commands = []
+    pos = 0
+    while pos < len(data):
+        try:
+            args = _arguments(data, pos)
+        except (ValueError, ProtocolError):
+            break
+        commands.append(args)
+        pos += len(encode(*args))
+    return commands

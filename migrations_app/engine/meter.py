@@ -1,0 +1,46 @@
+"""The counters of a link, its rates, and the way to the caller's ports."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from migrations_app.engine.ports import Level, Phase, Ports, Progress, Wanted
+
+_WINDOW = 3.0  # seconds over which rates are taken
+
+
+class Meter:
+    """Lives as long as the link, over all its attempts."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self.progress = Progress()
+        self._samples: list[tuple[float, int, int, int]] = []
+
+    def wanted(self) -> Wanted:
+        return self._ports.wanted()
+
+    def log(self, level: Level, event: str, message: str, **fields: Any) -> None:
+        self._ports.log(level, event, message, **fields)
+
+    def phase(self, phase: Phase) -> None:
+        """Enter a phase and tell so."""
+        if self.progress.phase is not phase:
+            self.progress.phase = phase
+            self.report()
+
+    def report(self) -> None:
+        """Hand out the counters, with the rates of the last seconds."""
+        now, progress = time.monotonic(), self.progress
+        self._samples.append((now, progress.keys_done, progress.commands, progress.bytes_in))
+        while len(self._samples) > 2 and now - self._samples[1][0] >= _WINDOW:
+            self._samples.pop(0)
+        then, keys, commands, received = self._samples[0]
+        span = now - then
+        if span > 0.2:
+            # A repeated full phase counts its keys from nought again.
+            progress.keys_per_second = max(0, progress.keys_done - keys) / span
+            progress.commands_per_second = (progress.commands - commands) / span
+            progress.bytes_per_second = (progress.bytes_in - received) / span
+        self._ports.progress(progress)

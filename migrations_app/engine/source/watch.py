@@ -1,0 +1,67 @@
+"""Where the source's stream ends: asked on a connection of its own, so that the lag is known also while data is under way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+
+from migrations_app.engine.client import Client
+from migrations_app.engine.endpoint import Endpoint
+from migrations_app.engine.errors import EngineError
+
+_INTERVAL = 0.2  # seconds between two questions
+
+
+class SourceWatch:
+    """Samples `master_repl_offset` in a thread; `lag` compares it with what is applied.
+
+    A sample that cannot be had is left out: the replication connection notices a lost source by itself.
+    """
+
+    def __init__(self, endpoint: Endpoint, name: str, timeout: float) -> None:
+        self._endpoint = endpoint
+        self._name = name
+        self._timeout = timeout
+        self._samples: deque[tuple[float, int]] = deque(maxlen=10_000)  # not reached yet
+        self._stop = threading.Event()
+        self.offset: int | None = None
+        self.sampled_at = 0.0  # monotonic
+        self.backlog: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._run, name="source-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop asking; does not wait for a question that is under way."""
+        self._stop.set()
+
+    def lag(self, applied: int) -> tuple[int | None, float | None]:
+        """(bytes, seconds) that the byte `applied` is behind the newest sample; None while there is no sample."""
+        offset = self.offset
+        if offset is None:
+            return None, None
+        samples = self._samples
+        while samples and samples[0][1] <= applied:
+            samples.popleft()
+        seconds = time.monotonic() - samples[0][0] if samples else 0.0
+        return max(0, offset - applied), seconds
+
+    def _run(self) -> None:
+        client: Client | None = None
+        while not self._stop.is_set():
+            try:
+                client = client or Client(self._endpoint, timeout=min(5.0, self._timeout), name=self._name)
+                asked = time.monotonic()
+                info = client.info("replication")
+                offset = int(info.get("master_repl_offset", "0"))
+                self.backlog = {name: int(value) for name, value in info.items() if name.startswith("repl_backlog") and value.isdigit()}
+                if not self._samples or self._samples[-1][1] != offset:
+                    self._samples.append((asked, offset))
+                self.offset, self.sampled_at = offset, asked
+            except (EngineError, ValueError):
+                if client is not None:
+                    client.close()
+                client = None
+            self._stop.wait(_INTERVAL)
+        if client is not None:
+            client.close()

@@ -1,0 +1,164 @@
+"""A standalone server as target: taking it over, and what it can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from migrations_app.engine import errors
+from migrations_app.engine.checkpoint import OWN_PREFIX, Checkpoint, checkpoint_key, client_name, client_prefix
+from migrations_app.engine.client import Client
+from migrations_app.engine.endpoint import Endpoint
+from migrations_app.engine.protocol.resp import ReplyError
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What INFO tells of a server."""
+
+    version: tuple[int, ...]
+    valkey_version: str  # empty for Redis
+    run_id: str
+    master: bool
+    cluster: bool
+    loading: bool
+
+    @classmethod
+    def of(cls, client: Client) -> ServerFacts:
+        info = client.info("server", "replication", "cluster", "persistence")
+        # Valkey keeps redis_version at the version of Redis that it is compatible with.
+        version = info.get("redis_version", "0")
+        return cls(
+            version=tuple(int(part) for part in version.split(".") if part.isdigit()),
+            valkey_version=info.get("valkey_version", ""),
+            run_id=info.get("run_id", ""),
+            master=info.get("role", "master") == "master",
+            cluster=info.get("cluster_enabled", "0") == "1",
+            loading=info.get("loading", "0") == "1",
+        )
+
+
+class Target:
+    """Owns the connection of one link to its target, from the takeover on."""
+
+    def __init__(self, endpoint: Endpoint, link: str, epoch: int | None, timeout: float) -> None:
+        self.link = link
+        self.key = checkpoint_key(link)
+        # Named before the first look at the checkpoint: a newer owner finds this connection, or this one its epoch.
+        self.client = Client(endpoint, timeout=timeout, name=client_prefix(link))
+        try:
+            self.facts = ServerFacts.of(self.client)
+            self._check()
+            self.checkpoint = self._claim(epoch)
+        except BaseException:
+            self.client.close()
+            raise
+
+    def close(self) -> None:
+        self.client.close()
+
+    def _check(self) -> None:
+        address = self.client.endpoint.address
+        if self.facts.loading:
+            raise errors.ServerLoading(f"{address}: the target is loading its data")
+        if self.facts.cluster:
+            raise errors.UnsupportedData(
+                f"{address}: the target is a node of a cluster", advice="Choose a standalone server as the target."
+            )
+        if not self.facts.master:
+            raise errors.TargetReadOnly(f"{address}: the target is a replica; nothing was written")
+
+    def _claim(self, epoch: int | None) -> Checkpoint:
+        """Become the one writer: store the epoch, close the connections of earlier owners, then read how far they came.
+
+        The order matters. What an earlier owner has sent and the target has not read yet dies with its connection, so the
+        checkpoint is read after that; and an owner that connects later reads the newer epoch before its first write.
+        """
+        client = self.client
+        while True:
+            client.execute("WATCH", self.key)
+            stored = self._read()
+            mine = stored.epoch + 1 if epoch is None else epoch
+            if stored.epoch > mine:
+                raise errors.Fenced(
+                    f"{client.endpoint.address}: link {self.link} belongs to a newer owner (epoch {stored.epoch}, this one {mine})"
+                )
+            write = replace(stored, epoch=mine).command(self.link)
+            replies = client.pipeline([("CLIENT", "SETNAME", client_name(self.link, mine)), ("MULTI",), write, ("EXEC",)])
+            for reply in replies:
+                if isinstance(reply, ReplyError) and reply.code != "EXECABORT":
+                    raise client.error(reply, "HMSET")
+            if replies[-1] is not None:  # null: somebody else wrote the checkpoint meanwhile
+                break
+        self._kill_earlier()
+        return self._read()
+
+    def _read(self) -> Checkpoint:
+        reply = self.client.execute("HGETALL", self.key)
+        if not isinstance(reply, list):
+            raise errors.ProtocolError(f"{self.client.endpoint.address}: HGETALL did not answer with a list")
+        return Checkpoint.read(dict(zip(reply[::2], reply[1::2], strict=True)))  # type: ignore[arg-type]
+
+    def _kill_earlier(self) -> None:
+        client = self.client
+        # CLIENT ID is known from 5.0 on; before, the address of this end tells the connections apart.
+        by_id = self.facts.version >= (5,)
+        own = str(client.execute("CLIENT", "ID")) if by_id else client.connection.local_address
+        listing = client.execute("CLIENT", "LIST")
+        for line in (listing if isinstance(listing, bytes) else b"").decode("utf-8", "replace").splitlines():
+            fields = dict(part.split("=", 1) for part in line.split(" ") if "=" in part)
+            ours = fields.get("id" if by_id else "addr") == own
+            if fields.get("name", "").startswith(client_prefix(self.link)) and not ours:
+                (reply,) = client.pipeline([("CLIENT", "KILL", "ID", fields["id"])])
+                if isinstance(reply, ReplyError) and reply.code == "NOPERM":
+                    raise client.error(reply, "CLIENT KILL")  # any other error: it has gone by itself
+
+    def stamp(self) -> int:
+        """The version number of the DUMP payloads that this server writes: the newest that it accepts."""
+        payload = self.client.execute("DUMP", self.key)
+        if not isinstance(payload, bytes) or len(payload) < 10:
+            raise errors.ProtocolError(f"{self.client.endpoint.address}: DUMP of the checkpoint gave no payload")
+        return int.from_bytes(payload[-10:-8], "little")
+
+    def has_databases(self, databases: frozenset[int]) -> None:
+        """Raise when the target lacks one of them."""
+        lacking = [
+            database
+            for database, reply in zip(
+                sorted(databases),
+                self.client.pipeline([("SELECT", database) for database in sorted(databases)]),
+                strict=True,
+            )
+            if isinstance(reply, ReplyError)
+        ]
+        self.client.execute("SELECT", 0)
+        if lacking:
+            raise errors.UsageError(
+                f"{self.client.endpoint.address}: the target has no database {lacking[0]}",
+                advice="Raise `databases` on the target, or choose databases that it has. Nothing was written.",
+            )
+
+    def occupied(self) -> frozenset[int]:
+        """Databases that hold keys other than the product's own."""
+        result = set()
+        for database in self.client.keyspace():
+            if database or any(not key.startswith(OWN_PREFIX) for page in self.client.scan() for key in page):
+                result.add(database)
+        return frozenset(result)
+
+    def other_links(self) -> list[bytes]:
+        """Checkpoints of other links in this target."""
+        pattern = OWN_PREFIX + b"checkpoint:*"
+        return [key for page in self.client.scan(pattern) for key in page if key != self.key]
+
+    def run(self, commands: list[list[bytes]]) -> None:
+        """Commands in one MULTI/EXEC, each checked."""
+        replies = self.client.pipeline([[b"MULTI"], *commands, [b"EXEC"]])
+        for command, reply in zip([[b"MULTI"], *commands], replies, strict=False):
+            if isinstance(reply, ReplyError):
+                raise self.client.error(reply, command[0].decode())
+        results = replies[-1]
+        if not isinstance(results, list):
+            raise errors.TargetError(f"{self.client.endpoint.address}: the transaction was not applied: {results!r}")
+        for command, result in zip(commands, results, strict=True):
+            if isinstance(result, ReplyError):
+                raise self.client.error(result, command[0].decode())
