@@ -123,8 +123,8 @@ class Writer:
             raise WriterError(f"The writer failed: {self._failure}") from self._failure
         for db in sorted(self._stale):
             try:
-                self._prepare(db)
-            except (redis.RedisError, OSError) as error:
+                self._read_back(db)
+            except (redis.RedisError, OSError, DemoError) as error:
                 raise WriterError(f"What was applied in database {db} is not known: {error}") from error
         return self.expected
 
@@ -151,6 +151,11 @@ class Writer:
                 except (redis.ConnectionError, redis.TimeoutError, OSError):
                     self._stale.add(db)
                     self.reconnects += 1
+                    self._stop.wait(RETRY_S)
+                except DemoError as error:
+                    # Refused while it takes up again: no writes are allowed at present, or it still loads its data.
+                    self.errors += 1
+                    self.messages[str(error)[:200]] += 1
                     self._stop.wait(RETRY_S)
                 if self._rate:
                     ahead = done / self._rate - (time.monotonic() - began)
@@ -206,8 +211,11 @@ class Writer:
             if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
                 raise DemoError(f"The server refused {step[0]!s} {step[1]!s}: {reply}")
         context.script_digest, context.payload = replies[0], replies[-1]
+        self._read_back(db)
+
+    def _read_back(self, db: int) -> None:
         if db in self._auditors:
-            self._auditors[db].read_back(pipe)
+            self._auditors[db].read_back(self._pipes[db])
         self._stale.discard(db)
 
     def _look_around(self, db: int) -> None:
