@@ -6,7 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from portal.htmx import HtmxHttpRequest
+    from portal.models import Instance
 
 
 @dataclass(frozen=True)
@@ -44,3 +50,33 @@ register(Entry("Overview", "home", "grid", "", 0))
 register(Entry("Instances", "instance_list", "server", "Fleet", 10, ("instance_",)))
 register(Entry("Accounts", "account_list", "people", "Organisation", 50, ("account_",)))
 register(Entry("Audit log", "audit_list", "clipboard", "Organisation", 60))
+
+
+# --- Panels -----------------------------------------------------------------------------------------------------------
+# Apps also add panels to the overview and to the page of an instance. A panel is a function that returns HTML
+# (`render_to_string("migrations_app/_home_panel.html", …)`), or "" to show nothing. It is called on every view of the
+# page: a constant number of queries, and no network.
+
+HomePanel = Callable[["HtmxHttpRequest"], str]
+InstancePanel = Callable[["HtmxHttpRequest", "Instance"], str]
+
+_home_panels: dict[str, HomePanel] = {}
+_instance_panels: dict[str, InstancePanel] = {}
+
+
+def register_home_panel(name: str, panel: HomePanel) -> None:
+    """Adds a panel to the overview, or replaces the one of this name."""
+    _home_panels[name] = panel
+
+
+def register_instance_panel(name: str, panel: InstancePanel) -> None:
+    """Adds a panel to the page of an instance, or replaces the one of this name."""
+    _instance_panels[name] = panel
+
+
+def home_panels() -> list[HomePanel]:
+    return list(_home_panels.values())
+
+
+def instance_panels() -> list[InstancePanel]:
+    return list(_instance_panels.values())

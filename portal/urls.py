@@ -21,7 +21,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("profile/password/", profile.change_password, name="profile_password"),
     path("instances/", instances.instance_list, name="instance_list"),
     path("instances/register/", instances.instance_register, name="instance_register"),
-    path("instances/probe/", instances.instance_probe, name="instance_probe"),
     path("instances/<slug:public_id>/", instances.instance_detail, name="instance_detail"),
     path("instances/<slug:public_id>/refresh/", instances.instance_refresh, name="instance_refresh"),
     path("instances/<slug:public_id>/edit/", instances.instance_edit, name="instance_edit"),

@@ -43,7 +43,7 @@ class Migration(migrations.Migration):
                 ('last_error', models.TextField(blank=True)),
                 ('edition', models.CharField(choices=[('redis', 'Redis'), ('valkey', 'Valkey'), ('unknown', 'Unknown')], default='unknown', max_length=16)),
                 ('version', models.CharField(blank=True, max_length=32)),
-                ('compatible_version', models.CharField(blank=True, help_text='Major and minor of the Redis protocol level.', max_length=16)),
+                ('compatible_version', models.CharField(blank=True, help_text='Major and minor version, which an upgrade counts in.', max_length=16)),
                 ('architecture', models.CharField(choices=[('standard', 'Standard'), ('cluster', 'Cluster'), ('unknown', 'Unknown')], default='unknown', max_length=16)),
                 ('role', models.CharField(choices=[('master', 'Master'), ('replica', 'Replica'), ('unknown', 'Unknown')], default='unknown', max_length=16)),
                 ('replica_of', models.CharField(blank=True, help_text="The master's host:port, if this is a replica.", max_length=300)),

@@ -47,7 +47,7 @@ class Instance(models.Model):
     last_error = models.TextField(blank=True)
     edition = models.CharField(max_length=16, choices=Edition.choices, default=Edition.UNKNOWN)
     version = models.CharField(max_length=32, blank=True)
-    compatible_version = models.CharField(max_length=16, blank=True, help_text="Major and minor of the Redis protocol level.")
+    compatible_version = models.CharField(max_length=16, blank=True, help_text="Major and minor version, which an upgrade counts in.")
     architecture = models.CharField(max_length=16, choices=Architecture.choices, default=Architecture.UNKNOWN)
     role = models.CharField(max_length=16, choices=NodeRole.choices, default=NodeRole.UNKNOWN)
     replica_of = models.CharField(max_length=300, blank=True, help_text="The master's host:port, if this is a replica.")

@@ -116,3 +116,8 @@ def field(bound: BoundField, css_class: str = "") -> dict[str, Any]:
         "css_class": css_class,
         "is_checkbox": isinstance(bound.field.widget, CheckboxInput),
     }
+
+
+@register.filter
+def minus(value: int, other: int) -> int:
+    return value - other

@@ -1,0 +1,51 @@
+/* Theme, copy buttons and menus. Every page works without it; what needs it is marked .js-only and hidden otherwise. */
+(() => {
+  "use strict";
+  const root = document.documentElement;
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+
+  const isDark = () => (root.dataset.theme === "auto" ? system.matches : root.dataset.theme === "dark");
+  const applyTheme = () => root.setAttribute("data-bs-theme", isDark() ? "dark" : "light");
+
+  root.classList.add("js");
+  applyTheme(); // runs in <head>, before anything is painted
+  system.addEventListener("change", applyTheme);
+
+  const toggleTheme = () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    const secure = location.protocol === "https:" ? "; secure" : "";
+    document.cookie = `theme=${root.dataset.theme}; path=/; max-age=31536000; samesite=lax${secure}`;
+    applyTheme();
+  };
+
+  const copy = async (button) => {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    const label = button.getAttribute("aria-label");
+    button.classList.add("copied");
+    button.setAttribute("aria-label", "Copied");
+    setTimeout(() => {
+      button.classList.remove("copied");
+      button.setAttribute("aria-label", label);
+    }, 1500);
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy], [data-theme-toggle]");
+    if (button?.dataset.copy !== undefined) copy(button);
+    else if (button) toggleTheme();
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    const menu = document.querySelector("details.menu[open]");
+    if (menu) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    } else if (location.hash === "#sidebar") {
+      location.hash = "";
+    }
+  });
+})();
