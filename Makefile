@@ -1,5 +1,7 @@
 # Run `make` to see the targets.
 PYTHON ?= python3
+TESTS ?= tests
+ARGS ?=
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -7,17 +9,83 @@ MAKEFLAGS += --no-builtin-rules
 
 PY := .venv/bin/python
 SETUP := .venv/.setup
+SERVERS := .servers/.fetched
+KERNEL := migrations_app/engine/kernel.py
+CODE := manage.py migrations_app portal scripts tests $(wildcard events)
+
+# Longer runs of the same tests: more kill -9, more random seeds.
+export SWITCHYARD_TEST_KILLS := $(KILLS)
+export SWITCHYARD_TEST_SEEDS := $(SEEDS)
 
 .PHONY: help
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: $(SETUP) ## make the environment in .venv
+setup: $(SETUP) ## make the environment in .venv (PYTHON=python3.12 names another interpreter)
 
-$(SETUP): requirements/test.txt
+.venv/.installed: requirements/test.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv --clear .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/test.txt
 	@touch $@
+
+# The engine's hot path is compiled where there is a compiler; without one the same file runs interpreted.
+$(SETUP): .venv/.installed scripts/kernel.py $(wildcard $(KERNEL))
+	$(PY) -m scripts.kernel
+	@touch $@
+
+.PHONY: servers
+servers: $(SETUP) ## fetch the servers that the tests run against into .servers, and try again for what is missing
+	$(PY) -m scripts.servers
+	@touch $(SERVERS)
+
+$(SERVERS): scripts/servers/table.py | $(SETUP)
+	$(PY) -m scripts.servers
+	@touch $@
+
+.PHONY: demo
+demo: $(SETUP) ## a migration to look at, on two embedded servers (ONCE=1: run, verify, exit)
+	$(PY) manage.py demo $(if $(filter 1,$(ONCE)),--once)
+
+.PHONY: run
+run: $(SETUP) ## the portal and its clusters on your own settings
+	$(PY) manage.py serve
+
+.PHONY: test
+test: $(SETUP) $(SERVERS) ## all tests (TESTS=path, ARGS='-k name', KILLS=100, SEEDS=1000)
+	$(PY) -m pytest $(TESTS) $(ARGS)
+
+.PHONY: lint
+lint: $(SETUP) ## style, types and import rules
+	.venv/bin/ruff check $(CODE)
+	.venv/bin/ruff format --check $(CODE)
+	.venv/bin/mypy $(CODE)
+	.venv/bin/lint-imports
+
+.PHONY: check
+check: lint $(SETUP) ## lint, Django's checks, and models without their migration
+	$(PY) manage.py check --fail-level WARNING
+	$(PY) manage.py makemigrations --check --dry-run
+
+.PHONY: format
+format: $(SETUP) ## format the code and fix what can be fixed
+	.venv/bin/ruff check --fix --exit-zero $(CODE)
+	.venv/bin/ruff format $(CODE)
+
+COMPILE = .venv/lock/bin/uv pip compile --quiet --no-config --no-emit-index-url --universal --python-version 3.11 \
+	--generate-hashes --no-strip-extras --custom-compile-command 'make requirements' $(if $(UPGRADE),--upgrade)
+
+.PHONY: requirements
+requirements: $(SETUP) ## compile requirements/*.txt anew from pyproject.toml (UPGRADE=1: newest versions)
+	test -x .venv/lock/bin/uv || { $(PY) -m venv .venv/lock && .venv/lock/bin/pip install --quiet --disable-pip-version-check \
+		--require-hashes --requirement requirements/lock.txt; }
+	$(COMPILE) pyproject.toml --output-file requirements/run.txt
+	$(COMPILE) pyproject.toml --group test --constraint requirements/run.txt --output-file requirements/test.txt
+	$(COMPILE) --group lock --output-file requirements/lock.txt
+
+.PHONY: clean
+clean: ## remove what make made: the environment, the servers, caches (their download cache stays: SWITCHYARD_CACHE)
+	rm -rf .venv .servers build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache test-results
+	rm -f migrations_app/engine/kernel.c migrations_app/engine/kernel.*.so
