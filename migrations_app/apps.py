@@ -12,3 +12,13 @@ class MigrationsAppConfig(AppConfig):
     label = "migrations_app"
     verbose_name = "Migration"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from migrations_app import panels
+        from portal import navigation
+
+        navigation.register(
+            navigation.Entry("Migrations", "task_list", "arrow-left-right", "Operations", 20, ("task_",))
+        )
+        navigation.register_home_panel("migrations", panels.home_panel)
+        navigation.register_instance_panel("migrations", panels.instance_panel)

@@ -45,7 +45,7 @@ STOP: Final = "STOP"  # what makes a worker and the monitor of django-q2 leave t
 _slot: int | None = None  # this worker's place on the board
 
 
-class Queue(mp_queues.Queue[Any]):
+class Queue(mp_queues.Queue):  # type: ignore[type-arg]  # not subscriptable before Python 3.12
     """A queue whose readers hold no lock while they wait. Works between forked processes only."""
 
     def __init__(self, board: Board, maxsize: int = 0, *, for_workers: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.auth import views as auth_views
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
 
 from portal.views import accounts, audit, health, home, instances, profile
 
@@ -31,5 +31,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/<slug:public_id>/members/", accounts.member_add, name="account_member_add"),
     path("accounts/<slug:public_id>/members/<int:membership_id>/", accounts.member_change, name="account_member_change"),
     path("audit/", audit.audit_list, name="audit_list"),
+    path("migrations/", include("migrations_app.urls")),
     path("admin/", admin.site.urls),
 ]

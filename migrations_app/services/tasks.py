@@ -20,9 +20,10 @@ from migrations_app.models import Link, LinkProgress, MigrationTask
 from migrations_app.services import checks, links
 from migrations_app.services.patience import patient
 from migrations_app.states import Action
-from portal.errors import Conflict, NotFound, NotPermitted, ServiceError
+from portal.errors import Conflict, NotFound, ServiceError
 from portal.models import Account, Instance
 from portal.services import audit
+from portal.services.permissions import require_operator
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -65,7 +66,7 @@ def create_task(
 
     Raises NotFound for what belongs to another account, NotPermitted, Invalid (with the field) or Conflict.
     """
-    _require_operator(actor, account, "create tasks in it")
+    require_operator(actor, account)
     for side, instance in (("source", source), ("target", target)):
         if instance.account_id != account.pk:
             raise NotFound(
@@ -233,7 +234,7 @@ def _told(
 
 def _check(actor: User | None, task: MigrationTask, action: Action) -> None:
     """Permission first: a refusal because of the status would tell it to somebody who may not act."""
-    _require_operator(actor, task.account, f"{action.value} its tasks")
+    require_operator(actor, task.account)
     # The status of now, not the one of the page that the person looked at.
     status = MigrationTask.objects.filter(pk=task.pk).values_list("status", flat=True).first()
     if status is None:
@@ -241,14 +242,6 @@ def _check(actor: User | None, task: MigrationTask, action: Action) -> None:
     verdict = states.allowed(action, TaskStatus(status))
     if not verdict.open:
         raise Conflict(f"{verdict.reason} {UNCHANGED}", advice="", id=f"task.cannot_{action.value}")
-
-
-def _require_operator(actor: User | None, account: Account, what: str) -> None:
-    if actor is None or Account.objects.operated_by(actor).filter(pk=account.pk).exists():
-        return
-    if not Account.objects.visible_to(actor).filter(pk=account.pk).exists():
-        raise NotFound()
-    raise NotPermitted(f"Your role in the account {account.name} does not allow you to {what}. {UNCHANGED}")
 
 
 def _who(actor: User | None) -> str:

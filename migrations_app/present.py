@@ -1,0 +1,186 @@
+"""How a task is told to people: its steps, its figures as words, and what a failure means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Final
+
+from django.utils import timezone
+
+from migrations_app.choices import Phases, TaskStatus
+from migrations_app.models import LinkProgress, MigrationTask
+
+S = TaskStatus
+
+QUIET: Final = timedelta(seconds=15)  # without a sign of life, although progress is written each second
+NO_FULL_RESYNC: Final = "source.full_resync_needed"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One phase of a task. `state` is done, current, waiting, warning, failed or stopped; never told by colour alone."""
+
+    label: str
+    state: str
+    icon: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseRow:
+    """A database of the source: its keys as last counted, and how many of them the full phase has written."""
+
+    index: str
+    keys: int | None
+    written: int | None
+
+
+_ICONS: Final = {
+    "done": ("check-circle", "done"),
+    "current": ("spinner", "in progress"),
+    "waiting": ("dot", "not yet"),
+    "warning": ("alert", "interrupted"),
+    "failed": ("x-circle", "failed here"),
+    "stopped": ("stop-circle", "stopped here"),
+}
+_STATE_OF: Final = {
+    S.READY: "waiting",
+    S.RETRYING: "warning",
+    S.STOPPING: "current",
+    S.FAILED: "failed",
+    S.STOPPED: "stopped",
+}
+
+
+class TaskView:
+    """A task with its progress (both loaded before: no query is made here)."""
+
+    def __init__(self, task: MigrationTask) -> None:
+        self.task = task
+        self.status = TaskStatus(task.status)
+        self.progress: LinkProgress = task.link.progress
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        labels = ["Connect", "Full synchronization"]
+        if self.task.phases == Phases.FULL_INCREMENTAL:
+            labels.append("Incremental")
+        position = len(labels) if self.status == S.COMPLETED else self._position()
+        steps = []
+        for number, label in enumerate(labels):
+            state = "done" if number < position else "waiting"
+            if number == position:
+                state = _STATE_OF.get(self.status, "current")
+            icon, words = _ICONS[state]
+            steps.append(Step(label, state, icon, words))
+        return steps
+
+    def _position(self) -> int:
+        if self.status == S.FULL:
+            return 1
+        if self.task.reached_incremental or self.status == S.INCREMENTAL:
+            return 2
+        return 1 if self.progress.keys_done or self.progress.snapshot_bytes else 0
+
+    @property
+    def percent(self) -> float | None:
+        """Of the full phase; None before it and where its size is not known."""
+        if self.task.reached_incremental or (self.status == S.COMPLETED and self.task.phases == Phases.FULL):
+            return 100.0
+        return self.progress.percent if self._position() else None
+
+    @property
+    def percent_label(self) -> str:
+        if self.percent is None:
+            return ""
+        # Rounded down: 100 % is said when it is true.
+        return f"{int(self.percent)} %"
+
+    @property
+    def is_measuring_lag(self) -> bool:
+        return self.status in (S.INCREMENTAL, S.RETRYING) and self.task.reached_incremental
+
+    @property
+    def lag_label(self) -> str:
+        """`undelayed`, `4 s behind`, or "" where there is no lag to speak of."""
+        if not self.is_measuring_lag:
+            return ""
+        seconds = self.progress.lag_seconds
+        if self.progress.caught_up and (seconds is None or seconds < 1):
+            return "undelayed"
+        return "" if seconds is None else f"{duration(seconds)} behind"
+
+    @property
+    def is_running(self) -> bool:
+        return self.status.is_active
+
+    @property
+    def remaining(self) -> str:
+        """An estimate for the full phase from its present speed."""
+        progress = self.progress
+        if self.status != S.FULL or not progress.keys_total or progress.keys_per_second <= 0:
+            return ""
+        left = max(0, progress.keys_total - progress.keys_done - progress.keys_skipped)
+        return f"about {duration(left / progress.keys_per_second)} left" if left else ""
+
+    @property
+    def waits_for_worker(self) -> bool:
+        return self.status.is_active and not self.task.link.owner
+
+    @property
+    def is_quiet(self) -> bool:
+        """A worker has the link and has not reported for a while: it is hanging, or gone and about to be replaced."""
+        updated = self.progress.updated_at
+        return (
+            self.status.is_active
+            and not self.waits_for_worker
+            and updated is not None
+            and timezone.now() - updated > QUIET
+        )
+
+    @property
+    def databases(self) -> list[DatabaseRow]:
+        counted = {str(row["index"]): row["keys"] for row in self.task.source.databases}
+        written = self.progress.databases
+        if self.task.databases is not None:
+            chosen = {str(number) for number in self.task.databases}
+        else:
+            chosen = set(counted) | set(written)
+        return [
+            DatabaseRow(index, counted.get(index), written.get(index)) for index in sorted(chosen, key=int)
+        ]
+
+    @property
+    def wants_full_resync(self) -> bool:
+        """The failure can only be overcome with the consent to a new full synchronization."""
+        return self.status == S.FAILED and self.task.failure_id == NO_FULL_RESYNC
+
+    @property
+    def untouched(self) -> str:
+        """What a failure has left as it was."""
+        if self.task.reached_incremental:
+            return (
+                "The source was not changed. The target holds every write up to the last confirmed position, "
+                "and nothing after it was applied."
+            )
+        if self.progress.keys_done:
+            return (
+                "The source was not changed. The target holds the keys that had been written when the full "
+                "synchronization ended; do not use it yet."
+            )
+        return "The source was not changed. No data was written to the target."
+
+
+def duration(seconds: float) -> str:
+    """`3 s`, `4 min`, `2 h 5 min`, `3 d 4 h`."""
+    whole = int(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if 0 < seconds < 10 and seconds != whole else f"{whole} s"
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 24:
+        return f"{hours} h {minutes % 60} min"
+    return f"{days} d {hours % 24} h"
