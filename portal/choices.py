@@ -64,6 +64,6 @@ class Architecture(BadgedChoices):
 
 
 class NodeRole(BadgedChoices):
-    MASTER = "master", "info", "arrow-up-circle", "Master"
+    MASTER = "master", "neutral", "arrow-up-circle", "Master"
     REPLICA = "replica", "neutral", "copy", "Replica"
     UNKNOWN = "unknown", "neutral", "question-circle", "Unknown"

@@ -48,6 +48,15 @@ class AuditEntry(models.Model):
     def __str__(self) -> str:
         return f"{self.action} {self.object_name}".strip()
 
+    @property
+    def detail_items(self) -> list[tuple[str, str]]:
+        """The details that say something, as (name, text) for people."""
+        return [
+            (name.replace("_", " "), ", ".join(map(str, value)) if isinstance(value, list) else str(value))
+            for name, value in self.details.items()
+            if value not in (None, "", [], False)
+        ]
+
     def save(self, *args: Any, **kwargs: Any) -> None:
         if self.pk is not None:
             raise TypeError("Audit entries are not changed.")

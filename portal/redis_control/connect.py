@@ -116,7 +116,7 @@ def _open_unix(params: EndpointParams) -> socket.socket:
         if error.errno == errno.EACCES:
             raise errors.NoSuchSocket(
                 f"Switchyard may not open the socket {params.unix_path}.",
-                advice="Set `unixsocketperm` on the server so that Switchyard's user may write to it.",
+                advice="Set unixsocketperm on the server so that Switchyard's user may write to it.",
             ) from error
         raise _connect_error(error, params) from error
     return sock

@@ -28,7 +28,7 @@ class AddressNotAllowed(ProbeError):
 
 class Refused(ProbeError):
     id = "probe.refused"
-    advice = "Check the port, that the server runs, and that its `bind` directive includes this address."
+    advice = "Check the port, that the server runs, and that its bind directive includes this address."
 
 
 class TimedOut(ProbeError):
@@ -44,12 +44,12 @@ class Unreachable(ProbeError):
 class NoSuchSocket(ProbeError):
     id = "probe.no_such_socket"
     field = "address"
-    advice = "Enter the path of the server's `unixsocket` directive, on the machine Switchyard runs on."
+    advice = "Enter the path of the server's unixsocket directive, on the machine Switchyard runs on."
 
 
 class Closed(ProbeError):
     id = "probe.closed"
-    advice = "Check the server's log, its `maxclients`, and that what listens there is a Redis or Valkey server."
+    advice = "Check the server's log, its maxclients, and that what listens there is a Redis or Valkey server."
 
 
 class NotRedis(ProbeError):
@@ -68,7 +68,7 @@ class TlsNeeded(ProbeError):
 class TlsNotSpoken(ProbeError):
     id = "probe.tls_not_spoken"
     message = "The server answers without TLS on this port, and TLS is switched on."
-    advice = "Switch TLS off, or enter the server's TLS port (`tls-port`)."
+    advice = "Switch TLS off, or enter the server's TLS port (tls-port)."
     field = "tls"
 
 
@@ -80,8 +80,8 @@ class TlsFailed(ProbeError):
 
 class ClientCertificateNeeded(ProbeError):
     id = "probe.client_certificate_needed"
-    message = "The server asks for a client certificate (`tls-auth-clients yes`)."
-    advice = "Set `tls-auth-clients optional` on the server; Switchyard signs in with user and password."
+    message = "The server asks for a client certificate (tls-auth-clients yes)."
+    advice = "Set tls-auth-clients optional on the server; Switchyard signs in with user and password."
     field = "tls"
 
 
@@ -121,7 +121,7 @@ class WrongPassword(ProbeError):
 class PasswordNotExpected(ProbeError):
     id = "probe.password_not_expected"
     message = "A password was given, but the server has none for the default user."
-    advice = "Leave the password empty, or set `requirepass` on the server."
+    advice = "Leave the password empty, or set requirepass on the server."
     field = "password"
 
 
@@ -140,7 +140,7 @@ class NoPermission(ProbeError):
 class ProtectedMode(ProbeError):
     id = "probe.protected_mode"
     message = "The server is in protected mode: it accepts connections from its own machine only."
-    advice = "Set a password (`requirepass`) or `protected-mode no` on the server."
+    advice = "Set a password (requirepass) or protected-mode no on the server."
 
 
 class Loading(ProbeError):

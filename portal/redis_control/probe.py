@@ -269,7 +269,7 @@ def _explain(error: redis_errors.RedisError, params: EndpointParams) -> errors.P
         return errors.NoPermission(f"The user lacks a permission: {text}.", advice="Grant it with ACL SETUSER.")
     if "MAX NUMBER OF CLIENTS" in upper:
         return errors.Closed(
-            "The server has reached its maximum number of clients.", advice="Close connections, or raise `maxclients`."
+            "The server has reached its maximum number of clients.", advice="Close connections, or raise maxclients."
         )
     if isinstance(error, (redis_errors.InvalidResponse, redis_errors.ConnectionError)):
         if not params.tls and speaks_tls(params):

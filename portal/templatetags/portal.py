@@ -2,6 +2,7 @@
 
     {% icon "server" %}                     an icon
     {% badge instance.status_badge %}       icon and label of a member of BadgedChoices
+    {% with_icon instance.role_badge %}     the same, as plain text
     {% time task.started_at %}              a <time> in the reader's zone, with UTC beside it
     {% since task.started_at %}             a <time> that reads "4 minutes ago"
     {{ instance.memory_used|filesize }}     1.4 GiB
@@ -42,6 +43,18 @@ def badge(member: BadgedChoices | None, label: str = "") -> SafeString:
     return format_html(
         '<span class="badge-status tone-{}">{}<span>{}</span></span>', member.tone, icon(member.icon), label or member.label
     )
+
+
+@register.simple_tag
+def with_icon(member: BadgedChoices) -> SafeString:
+    """Icon and label without the coloured ground of a badge: for what is no status."""
+    return format_html('<span class="with-icon">{}<span>{}</span></span>', icon(member.icon), member.label)
+
+
+@register.filter
+def action_label(action: str) -> str:
+    """An action of the audit log for people: `instance.status_changed` as "Instance status changed"."""
+    return action.replace(".", " ").replace("_", " ").capitalize()
 
 
 @register.simple_tag(name="time")

@@ -33,7 +33,7 @@ def home(request: HtmxHttpRequest) -> HttpResponse:
         "counts": counts,
         "account_count": accounts.count(),
         "can_register": Account.objects.operated_by(request.user).exists(),
-        "troubled": troubled.order_by("status", "name")[:8],
+        "troubled": troubled.order_by("-status", "name")[:8],  # unreachable before unknown
         "versions": versions,
         "recent": AuditEntry.objects.visible_to(request.user).select_related("account")[:8],
         "panels": [panel(request) for panel in home_panels()],
