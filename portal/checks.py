@@ -78,7 +78,10 @@ def clusters(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     cluster = settings.Q_CLUSTER
     alternatives = cluster.get("ALT_CLUSTERS", {})
     messages: list[CheckMessage] = []
-    if cluster.get("cluster_name", cluster.get("name")) != DEFAULT_CLUSTER or REPLICATION_CLUSTER not in alternatives:
+    if (
+        cluster.get("cluster_name", cluster.get("name")) != DEFAULT_CLUSTER
+        or REPLICATION_CLUSTER not in alternatives
+    ):
         messages.append(
             Error(
                 f"Q_CLUSTER must be the cluster {DEFAULT_CLUSTER!r} and have {REPLICATION_CLUSTER!r} in ALT_CLUSTERS.",
@@ -104,7 +107,9 @@ def allowed_networks(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     try:
         networks.parse(tuple(settings.ALLOWED_NETWORKS))
     except ImproperlyConfigured as error:
-        return [Error(str(error), hint="Write networks as 203.0.113.0/24 or 2001:db8::/32.", id="portal.E007")]
+        return [
+            Error(str(error), hint="Write networks as 203.0.113.0/24 or 2001:db8::/32.", id="portal.E007")
+        ]
     return []
 
 

@@ -1,7 +1,8 @@
 """Statuses and other choices, each with the badge that shows it.
 
-A member carries its value, the tone of its badge (`success`, `info`, `warning`, `danger`, `neutral`), an icon (a name
-in `portal/icons.py`) and its label; a badge always shows icon and label, so that colour is never the only sign.
+A member carries its value, the tone of its badge (`success`, `info`, `warning`, `danger`, `neutral`), an icon
+(a name in `portal/icons.py`) and its label; a badge always shows icon and label, so that colour is never the
+only sign.
 """
 
 from __future__ import annotations

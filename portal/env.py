@@ -1,8 +1,8 @@
 """Reading settings from the environment.
 
-Every setting `NAME` may also be given as `NAME_FILE`, the path of a file that holds the value (Docker and systemd hand out
-secrets that way). `NAME_FILE` wins only when `NAME` is absent; both at once is refused, because one of them would be
-ignored in silence.
+Every setting `NAME` may also be given as `NAME_FILE`, the path of a file that holds the value (Docker and
+systemd hand out secrets that way). `NAME_FILE` wins only when `NAME` is absent; both at once is refused,
+because one of them would be ignored in silence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def text(name: str, default: str = "") -> str:
         try:
             value = Path(path).read_text(encoding="utf-8")
         except OSError as error:
-            raise ImproperlyConfigured(f"{name}_FILE names {path}, which cannot be read: {error.strerror}.") from error
+            raise ImproperlyConfigured(
+                f"{name}_FILE names {path}, which cannot be read: {error.strerror}."
+            ) from error
     return default if value is None else value.strip()
 
 

@@ -1,7 +1,8 @@
 """What a service says when it refuses.
 
-Every refusal has an `id` that never changes (`instance.duplicate`), a sentence that says what happened and what was not
-changed, and advice: what to do next. Views turn them into pages and form errors; `status` is the HTTP status.
+Every refusal has an `id` that never changes (`instance.duplicate`), a sentence that says what happened and
+what was not changed, and advice: what to do next. Views turn them into pages and form errors; `status` is the
+HTTP status.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import ClassVar
 class ServiceError(Exception):
     """Base of all refusals.
 
-    A subclass sets `id`, and `message` and `advice` as defaults; an instance may give its own text. `field` names the
-    form field that the refusal is about, or is empty.
+    A subclass sets `id`, and `message` and `advice` as defaults; an instance may give its own text. `field`
+    names the form field that the refusal is about, or is empty.
     """
 
     id: str = "error"
@@ -23,7 +24,12 @@ class ServiceError(Exception):
     status: ClassVar[int] = 422
 
     def __init__(
-        self, message: str | None = None, *, advice: str | None = None, id: str | None = None, field: str | None = None
+        self,
+        message: str | None = None,
+        *,
+        advice: str | None = None,
+        id: str | None = None,
+        field: str | None = None,
     ) -> None:
         if message is not None:
             self.message = message

@@ -1,7 +1,7 @@
 """A model field for secrets: encrypted in the database, wrapped in memory.
 
-What the attribute gives is a `Secret`, whose `str()` and `repr()` are dots; only `.reveal()` gives the text. So a
-secret cannot get into a page, a log line or a traceback by being formatted.
+What the attribute gives is a `Secret`, whose `str()` and `repr()` are dots; only `.reveal()` gives the text.
+So a secret cannot get into a page, a log line or a traceback by being formatted.
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ def parse_address(value: str) -> tuple[str, int, str]:
             raise ValidationError("The path of a socket has at most 107 characters.")
         return "", 0, value
     if "://" in value or "@" in value:
-        raise ValidationError("Enter host:port only, without redis:// and without a password: these have their own fields.")
+        raise ValidationError(
+            "Enter host:port only, without redis:// and without a password: these have their own fields."
+        )
     if match := re.fullmatch(r"\[(?P<host>[^]]+)](?::(?P<port>.*))?", value):
         host, port = match["host"], match["port"]
         validate_ipv6_address(host)
@@ -96,7 +98,10 @@ class EndpointFields(StyledForm):
         help_text="Without it, anybody on the way can pose as the server and read the password.",
     )
     tls_server_name = forms.CharField(
-        label="Server name", max_length=253, required=False, help_text="The name in the certificate, if it is not the host."
+        label="Server name",
+        max_length=253,
+        required=False,
+        help_text="The name in the certificate, if it is not the host.",
     )
     tls_ca_pem = forms.CharField(
         label="CA certificates",
@@ -104,7 +109,12 @@ class EndpointFields(StyledForm):
         max_length=200_000,
         help_text="In PEM form. Empty: the authorities that the machine trusts.",
         widget=forms.Textarea(
-            attrs={"rows": 4, "class": "mono", "spellcheck": "false", "placeholder": "-----BEGIN CERTIFICATE-----"}
+            attrs={
+                "rows": 4,
+                "class": "mono",
+                "spellcheck": "false",
+                "placeholder": "-----BEGIN CERTIFICATE-----",
+            }
         ),
     )
 
@@ -189,7 +199,9 @@ class AccountForm(StyledForm):
 
 class MemberForm(StyledForm):
     username = forms.CharField(
-        label="User name", max_length=150, widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"})
+        label="User name",
+        max_length=150,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     role = forms.ChoiceField(choices=Role.choices, initial=Role.VIEWER)
 
@@ -206,6 +218,12 @@ class ProfileForm(StyledForm):
 
     def __init__(self, *args: Any, default_zone: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        zones = sorted(zone for zone in zoneinfo.available_timezones() if "/" in zone and not zone.startswith("Etc/"))
-        choices = [("", f"The server's default ({default_zone})"), ("UTC", "UTC"), *((zone, zone) for zone in zones)]
+        zones = sorted(
+            zone for zone in zoneinfo.available_timezones() if "/" in zone and not zone.startswith("Etc/")
+        )
+        choices = [
+            ("", f"The server's default ({default_zone})"),
+            ("UTC", "UTC"),
+            *((zone, zone) for zone in zones),
+        ]
         self.fields["time_zone"].choices = choices  # type: ignore[attr-defined]

@@ -3,17 +3,15 @@
 In a view:
 
     listing = Listing(
-        request,
-        Task.objects.visible_to(request.user).select_related("account"),
-        columns=[Column("name", "Name", ("name",)), Column("status", "Status", ("status", "name")), Column("", "Actions")],
-        filters=[Filter("status", "Status", "status", TaskStatus.choices), Filter("region", "Region", "source__region")],
-        search=("name", "public_id"),
-        default_sort="-created",
+        request, Task.objects.visible_to(request.user).select_related("account"), columns=[Column("name",
+        "Name", ("name",)), Column("status", "Status", ("status", "name")), Column("", "Actions")],
+        filters=[Filter("status", "Status", "status", TaskStatus.choices), Filter("region", "Region",
+        "source__region")], search=("name", "public_id"), default_sort="-created",
     )
     return render_page(request, "x/task_list.html", "x/_task_table.html", {"listing": listing})
 
-In the page: `{% include "portal/_list_toolbar.html" with target="#tasks" noun="tasks" %}`, then the fragment in
-`<div id="tasks">`, which holds `{% include "portal/_list_head.html" %}` as the table's head, the rows from
+In the page: `{% include "portal/_list_toolbar.html" with target="#tasks" noun="tasks" %}`, then the fragment
+in `<div id="tasks">`, which holds `{% include "portal/_list_head.html" %}` as the table's head, the rows from
 `listing.rows`, and `{% include "portal/_list_pages.html" with target="#tasks" %}` below the table.
 
 A list costs one query for the count, one for the rows, and one for each filter whose choices are not given.
@@ -123,7 +121,8 @@ class Listing:
     @cached_property
     def filters(self) -> list[FilterField]:
         return [
-            FilterField(each.key, each.label, self.values.get(each.key, ""), self._choices(each)) for each in self._filters
+            FilterField(each.key, each.label, self.values.get(each.key, ""), self._choices(each))
+            for each in self._filters
         ]
 
     @property
@@ -144,7 +143,11 @@ class Listing:
         """(text, address, is this page); address "" for an ellipsis."""
         numbers = self.page.paginator.get_elided_page_range(self.page.number, on_each_side=2, on_ends=1)
         return [
-            (str(number), self.url(page=number) if isinstance(number, int) else "", number == self.page.number)
+            (
+                str(number),
+                self.url(page=number) if isinstance(number, int) else "",
+                number == self.page.number,
+            )
             for number in numbers
         ]
 
@@ -163,7 +166,9 @@ class Listing:
             if each.key in self.values:
                 rows = rows.filter(**{each.field: self.values[each.key]})
         for word in self.query.split():
-            rows = rows.filter(reduce(or_, (Q(**{f"{field}__icontains": word}) for field in self.search_fields)))
+            rows = rows.filter(
+                reduce(or_, (Q(**{f"{field}__icontains": word}) for field in self.search_fields))
+            )
         descending = self.sort.startswith("-")
         order = [*self._orders[self.sort.removeprefix("-")], "pk"]
         return rows.order_by(*(_reversed(field) if descending else field for field in order))

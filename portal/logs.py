@@ -15,9 +15,13 @@ from typing import Any
 import structlog
 
 REDACTED = "[redacted]"
-_SECRET_NAME = re.compile(r"passw|secret|token|credential|authorization|cookie|api_?key|private_?key|masterauth", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"passw|secret|token|credential|authorization|cookie|api_?key|private_?key|masterauth", re.IGNORECASE
+)
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^:/?#\s@]*):[^@/\s]+@", re.IGNORECASE)
-_ASSIGNMENT = re.compile(r"(?i)\b((?:[a-z_]*password|masterauth|requirepass|secret_?key)['\"]?\s*[=: ]\s*)(['\"]?)[^\s,'\"&)}]+\2")
+_ASSIGNMENT = re.compile(
+    r"(?i)\b((?:[a-z_]*password|masterauth|requirepass|secret_?key)['\"]?\s*[=: ]\s*)(['\"]?)[^\s,'\"&)}]+\2"
+)
 
 
 def redact(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

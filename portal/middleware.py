@@ -73,7 +73,9 @@ def request_log(get_response: GetResponse) -> GetResponse:
 class LoginRequired(LoginRequiredMiddleware):
     """Django's, but a fragment sends the whole page to the login instead of showing the login inside itself."""
 
-    def handle_no_permission(self, request: HttpRequest, view_func: Callable[..., HttpResponse]) -> HttpResponseBase:
+    def handle_no_permission(
+        self, request: HttpRequest, view_func: Callable[..., HttpResponse]
+    ) -> HttpResponseBase:
         response = super().handle_no_permission(request, view_func)
         if request.headers.get("HX-Request") == "true":
             return HttpResponseClientRedirect(resolve_url(settings.LOGIN_URL))

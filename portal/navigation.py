@@ -1,7 +1,7 @@
 """The entries of the sidebar. Apps add theirs in `AppConfig.ready()`, so that portal need not know them:
 
-    from portal import navigation
-    navigation.register(navigation.Entry("Migrations", "task_list", "arrow-left-right", "Operations", 20, ("task_",)))
+from portal import navigation navigation.register(navigation.Entry("Migrations", "task_list", "arrow-left-
+right", "Operations", 20, ("task_",)))
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ register(Entry("Audit log", "audit_list", "clipboard", "Organisation", 60))
 
 # --- Panels -----------------------------------------------------------------------------------------------------------
 # Apps also add panels to the overview and to the page of an instance. A panel is a function that returns HTML
-# (`render_to_string("migrations_app/_home_panel.html", …)`), or "" to show nothing. It is called on every view of the
-# page: a constant number of queries, and no network.
+# (`render_to_string("migrations_app/_home_panel.html", …)`), or "" to show nothing. It is called on every
+# view of the page: a constant number of queries, and no network.
 
 HomePanel = Callable[["HtmxHttpRequest"], str]
 InstancePanel = Callable[["HtmxHttpRequest", "Instance"], str]

@@ -1,8 +1,9 @@
 """Which addresses the console connects to.
 
-An operator enters addresses and the server connects to them, so what may be reached is decided here, after the name is
-resolved and on the address that is then used: a name that resolves to something else a second later gains nothing.
-Private networks and loopback are served; public addresses only where ALLOWED_NETWORKS says so (R94).
+An operator enters addresses and the server connects to them, so what may be reached is decided here, after
+the name is resolved and on the address that is then used: a name that resolves to something else a second
+later gains nothing. Private networks and loopback are served; public addresses only where ALLOWED_NETWORKS
+says so (R94).
 """
 
 from __future__ import annotations
@@ -48,4 +49,6 @@ def parse(values: tuple[str, ...]) -> tuple[Network, ...]:
     try:
         return tuple(ipaddress.ip_network(value) for value in values)
     except ValueError as error:
-        raise ImproperlyConfigured(f"ALLOWED_NETWORKS holds something that is not a network: {error}.") from error
+        raise ImproperlyConfigured(
+            f"ALLOWED_NETWORKS holds something that is not a network: {error}."
+        ) from error

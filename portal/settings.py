@@ -1,7 +1,8 @@
 """Settings, all from the environment. Each name also takes `NAME_FILE`, the path of a file with the value (portal/env.py).
 
-Safe by default: without any setting but SECRET_KEY and CREDENTIAL_KEYS the console runs with DEBUG off, answers to localhost
-only and insists on TLS. `docs/settings.md` lists the names; `manage.py check --deploy` says what is missing.
+Safe by default: without any setting but SECRET_KEY and CREDENTIAL_KEYS the console runs with DEBUG off,
+answers to localhost only and insists on TLS. `docs/settings.md` lists the names; `manage.py check --deploy`
+says what is missing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ if not SECRET_KEY:
         "value, the same for every process. `python manage.py generate_keys` prints one."
     )
 SECRET_KEY_FALLBACKS = env.words("SECRET_KEY_FALLBACKS")
-CREDENTIAL_KEYS = env.words("CREDENTIAL_KEYS")  # Fernet keys: the first encrypts, all decrypt (portal/keys.py)
+CREDENTIAL_KEYS = env.words(
+    "CREDENTIAL_KEYS"
+)  # Fernet keys: the first encrypts, all decrypt (portal/keys.py)
 
 # --- Web --------------------------------------------------------------------------------------------------------------
 
@@ -121,8 +124,9 @@ DATABASES = {
 }
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
-        # Several processes write. IMMEDIATE takes the write lock when a transaction begins, where waiting for it works;
-        # the upgrade of a read lock in the middle fails at once with "database is locked", whatever the time-out.
+        # Several processes write. IMMEDIATE takes the write lock when a transaction begins, where waiting for
+        # it works; the upgrade of a read lock in the middle fails at once with "database is locked", whatever
+        # the time-out.
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys=ON;",
@@ -133,7 +137,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Seconds to connect to an instance, and to wait for each of its replies.
 INSTANCE_TIMEOUT = env.number("INSTANCE_TIMEOUT", 5)
-# Public addresses are refused unless they lie in one of these networks (CIDR); private ones and loopback are served.
+# Public addresses are refused unless they lie in one of these networks (CIDR); private ones and loopback are
+# served.
 ALLOWED_NETWORKS = env.words("ALLOWED_NETWORKS")
 
 # --- Background work --------------------------------------------------------------------------------------------------
@@ -172,8 +177,8 @@ SERVER_EMAIL = env.text("SERVER_EMAIL", DEFAULT_FROM_EMAIL)
 STATIC_URL = "static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
 STATIC_ROOT = Path(env.text("STATIC_ROOT") or DATA_DIR / "static")
-# After `collectstatic`, files have their hash in the name and are cached for ever. Without it (development, tests) they are
-# served from where they are: slower, never stale.
+# After `collectstatic`, files have their hash in the name and are cached for ever. Without it (development,
+# tests) they are served from where they are: slower, never stale.
 COLLECTED = not DEBUG and (STATIC_ROOT / "staticfiles.json").is_file()
 WHITENOISE_USE_FINDERS = not COLLECTED
 STORAGES = {

@@ -11,8 +11,8 @@ from whitenoise.storage import CompressedManifestStaticFilesStorage
 class HashedStorage(CompressedManifestStaticFilesStorage):
     """WhiteNoise's storage that needs no `collectstatic` in development and tests.
 
-    A name that is missing from the manifest (a file added after the last `collectstatic`) is served unhashed rather than
-    with an error page.
+    A name that is missing from the manifest (a file added after the last `collectstatic`) is served unhashed
+    rather than with an error page.
     """
 
     manifest_strict = False

@@ -29,7 +29,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/new/", accounts.account_create, name="account_create"),
     path("accounts/<slug:public_id>/", accounts.account_detail, name="account_detail"),
     path("accounts/<slug:public_id>/members/", accounts.member_add, name="account_member_add"),
-    path("accounts/<slug:public_id>/members/<int:membership_id>/", accounts.member_change, name="account_member_change"),
+    path(
+        "accounts/<slug:public_id>/members/<int:membership_id>/",
+        accounts.member_change,
+        name="account_member_change",
+    ),
     path("audit/", audit.audit_list, name="audit_list"),
     path("migrations/", include("migrations_app.urls")),
     path("admin/", admin.site.urls),

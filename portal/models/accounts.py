@@ -25,7 +25,9 @@ class AccountQuerySet(models.QuerySet["Account"]):
             return self.none()
         if user.is_superuser:
             return self
-        return self.filter(memberships__user=user, memberships__role__in=[role for role in Role if role.can_operate])
+        return self.filter(
+            memberships__user=user, memberships__role__in=[role for role in Role if role.can_operate]
+        )
 
 
 class Account(models.Model):
@@ -70,7 +72,9 @@ class UserProfile(models.Model):
     """What a person has chosen for the console. A row exists once they have chosen something."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="profile")
-    time_zone = models.CharField(max_length=64, blank=True, help_text="An IANA name; empty: the server's default.")
+    time_zone = models.CharField(
+        max_length=64, blank=True, help_text="An IANA name; empty: the server's default."
+    )
 
     def __str__(self) -> str:
         return f"Profile of {self.user}"

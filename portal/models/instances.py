@@ -32,7 +32,9 @@ class InstanceQuerySet(models.QuerySet["Instance"]):
 class Instance(models.Model):
     """A Redis or Valkey server of the fleet. What is below `status` is detected, never entered."""
 
-    public_id = models.CharField("instance ID", max_length=16, unique=True, default=instance_id, editable=False)
+    public_id = models.CharField(
+        "instance ID", max_length=16, unique=True, default=instance_id, editable=False
+    )
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="instances")
     name = models.CharField(max_length=120)
     region = models.CharField(max_length=60, blank=True, db_index=True)
@@ -47,17 +49,25 @@ class Instance(models.Model):
     last_error = models.TextField(blank=True)
     edition = models.CharField(max_length=16, choices=Edition.choices, default=Edition.UNKNOWN)
     version = models.CharField(max_length=32, blank=True)
-    compatible_version = models.CharField(max_length=16, blank=True, help_text="Major and minor version, which an upgrade counts in.")
+    compatible_version = models.CharField(
+        max_length=16, blank=True, help_text="Major and minor version, which an upgrade counts in."
+    )
     architecture = models.CharField(max_length=16, choices=Architecture.choices, default=Architecture.UNKNOWN)
     role = models.CharField(max_length=16, choices=NodeRole.choices, default=NodeRole.UNKNOWN)
-    replica_of = models.CharField(max_length=300, blank=True, help_text="The master's host:port, if this is a replica.")
+    replica_of = models.CharField(
+        max_length=300, blank=True, help_text="The master's host:port, if this is a replica."
+    )
     run_id = models.CharField(max_length=40, blank=True, db_index=True)
     memory_used = models.BigIntegerField(null=True, blank=True, help_text="Bytes.")
     memory_max = models.BigIntegerField(null=True, blank=True, help_text="Bytes; 0: no limit.")
     memory_host = models.BigIntegerField(null=True, blank=True, help_text="Bytes.")
     eviction_policy = models.CharField(max_length=32, blank=True)
-    database_count = models.PositiveIntegerField(null=True, blank=True, help_text="Empty where the server does not tell.")
-    databases = models.JSONField(default=list, blank=True, help_text="One {index, keys, expires} per database with keys.")
+    database_count = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Empty where the server does not tell."
+    )
+    databases = models.JSONField(
+        default=list, blank=True, help_text="One {index, keys, expires} per database with keys."
+    )
     facts = models.JSONField(default=dict, blank=True, help_text="What else was detected.")
 
     objects = InstanceQuerySet.as_manager()
@@ -114,7 +124,9 @@ class Endpoint(models.Model):
     tls = models.BooleanField("TLS", default=False)
     tls_verify = models.BooleanField("verify the certificate", default=True)
     tls_ca_pem = models.TextField("CA certificates", blank=True, help_text="PEM; empty: the system's.")
-    tls_server_name = models.CharField("server name", max_length=253, blank=True, help_text="Empty: the host.")
+    tls_server_name = models.CharField(
+        "server name", max_length=253, blank=True, help_text="Empty: the host."
+    )
     username = models.CharField(max_length=120, blank=True, help_text="Empty: the default user.")
     password = EncryptedTextField(blank=True, default="")
 

@@ -1,7 +1,8 @@
 """A connection to a server, with an error of its own for each thing that can go wrong on the way.
 
-The socket is made here rather than by redis-py: the name is resolved once and the address checked before it is used
-(networks.py), and a certificate is checked against the server name that was entered. redis-py then speaks RESP 2 over it.
+The socket is made here rather than by redis-py: the name is resolved once and the address checked before it
+is used (networks.py), and a certificate is checked against the server name that was entered. redis-py then
+speaks RESP 2 over it.
 """
 
 from __future__ import annotations
@@ -176,8 +177,12 @@ def _wrap(raw: socket.socket, params: EndpointParams) -> socket.socket:
                 f"{params.address} accepted the connection but did not finish the TLS handshake within "
                 f"{params.timeout:g} seconds."
             ) from error
-        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "the connection was closed"
-        raise errors.TlsFailed(f"The TLS handshake with {params.address} failed: {_words(reason)}.") from error
+        reason = (
+            getattr(error, "reason", None) or getattr(error, "strerror", None) or "the connection was closed"
+        )
+        raise errors.TlsFailed(
+            f"The TLS handshake with {params.address} failed: {_words(reason)}."
+        ) from error
 
 
 def _certificate_error(error: ssl.SSLCertVerificationError, name: str) -> errors.ProbeError:

@@ -49,7 +49,9 @@ class NoSuchSocket(ProbeError):
 
 class Closed(ProbeError):
     id = "probe.closed"
-    advice = "Check the server's log, its maxclients, and that what listens there is a Redis or Valkey server."
+    advice = (
+        "Check the server's log, its maxclients, and that what listens there is a Redis or Valkey server."
+    )
 
 
 class NotRedis(ProbeError):

@@ -11,7 +11,13 @@ from redis import exceptions as redis_errors
 
 from portal.choices import Architecture, Edition, NodeRole
 from portal.redis_control import errors
-from portal.redis_control.connect import EndpointParams, PreparedConnection, open_socket, speaks_http, speaks_tls
+from portal.redis_control.connect import (
+    EndpointParams,
+    PreparedConnection,
+    open_socket,
+    speaks_http,
+    speaks_tls,
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,11 @@ class ProbeResult:
 
     @property
     def product(self) -> str:
-        return f"{Edition(self.edition).label} {self.version}" if self.edition != Edition.UNKNOWN else self.version
+        return (
+            f"{Edition(self.edition).label} {self.version}"
+            if self.edition != Edition.UNKNOWN
+            else self.version
+        )
 
     @property
     def role_badge(self) -> NodeRole:
@@ -93,7 +103,11 @@ def _sign_in(connection: PreparedConnection, params: EndpointParams) -> None:
         text = str(error).lower()
         if "without any password" in text or "no password is set" in text:
             raise errors.PasswordNotExpected() from error
-        if isinstance(error, redis_errors.AuthenticationError) or "wrongpass" in text or "invalid password" in text:
+        if (
+            isinstance(error, redis_errors.AuthenticationError)
+            or "wrongpass" in text
+            or "invalid password" in text
+        ):
             raise errors.WrongPassword() from error
         raise
 
@@ -131,7 +145,9 @@ def _interrogate(connection: PreparedConnection, params: EndpointParams) -> Prob
         memory_max=_int(info.get("maxmemory", config.get("maxmemory"))),
         memory_host=_int(info.get("total_system_memory")),
         eviction_policy=info.get("maxmemory_policy", config.get("maxmemory-policy", "")),
-        database_count=1 if mode == "cluster" and not _int(config.get("databases")) else _int(config.get("databases")),
+        database_count=1
+        if mode == "cluster" and not _int(config.get("databases"))
+        else _int(config.get("databases")),
         databases=_keyspace(info),
         nodes=[_with_identity(node, params, version, info) for node in nodes],
         facts=_facts(info, config),
@@ -149,7 +165,10 @@ def _identify(info: Mapping[str, str]) -> tuple[str, str]:
     if info.get("server_name") == "valkey" or "valkey_version" in info:
         return Edition.VALKEY.value, info.get("valkey_version") or info["redis_version"]
     # Compatible servers of others name themselves: they are served, but not taken for Redis.
-    if any(name.endswith("_version") and name.startswith(("dragonfly", "keydb", "kvrocks", "garnet")) for name in info):
+    if any(
+        name.endswith("_version") and name.startswith(("dragonfly", "keydb", "kvrocks", "garnet"))
+        for name in info
+    ):
         return Edition.UNKNOWN.value, info["redis_version"]
     return Edition.REDIS.value, info["redis_version"]
 
@@ -165,7 +184,11 @@ def _topology(
         reply = []  # no permission: INFO tells the role as well, but not the replicas' announced addresses
     kind = str(reply[0]) if reply else {"slave": "slave"}.get(info.get("role", ""), info.get("role", ""))
     if kind == "slave":
-        host, port = (str(reply[1]), int(reply[2])) if reply else (info.get("master_host", ""), int(info.get("master_port", 0)))
+        host, port = (
+            (str(reply[1]), int(reply[2]))
+            if reply
+            else (info.get("master_host", ""), int(info.get("master_port", 0)))
+        )
         master = NodeInfo(NodeRole.MASTER.value, host, port)
         return (
             NodeRole.REPLICA.value,
@@ -196,7 +219,9 @@ def _cluster_nodes(connection: PreparedConnection) -> list[NodeInfo]:
 
 def _with_identity(node: NodeInfo, params: EndpointParams, version: str, info: Mapping[str, str]) -> NodeInfo:
     is_asked = (node.host, node.port) in ((params.host, params.port), (params.unix_path, 0))
-    return NodeInfo(node.role, node.host, node.port, version, info.get("run_id", "")[:40]) if is_asked else node
+    return (
+        NodeInfo(node.role, node.host, node.port, version, info.get("run_id", "")[:40]) if is_asked else node
+    )
 
 
 def _config(connection: PreparedConnection) -> dict[str, str]:
@@ -220,7 +245,11 @@ def _keyspace(info: Mapping[str, str]) -> list[dict[str, int]]:
         if re.fullmatch(r"db\d+", name):
             parts = dict(part.split("=", 1) for part in value.split(",") if "=" in part)
             databases.append(
-                {"index": int(name[2:]), "keys": int(parts.get("keys", 0)), "expires": int(parts.get("expires", 0))}
+                {
+                    "index": int(name[2:]),
+                    "keys": int(parts.get("keys", 0)),
+                    "expires": int(parts.get("expires", 0)),
+                }
             )
     return sorted(databases, key=lambda database: database["index"])
 
@@ -266,10 +295,13 @@ def _explain(error: redis_errors.RedisError, params: EndpointParams) -> errors.P
     if "CERTIFICATE_REQUIRED" in upper or "CERTIFICATE REQUIRED" in upper:
         return errors.ClientCertificateNeeded()
     if isinstance(error, redis_errors.NoPermissionError):
-        return errors.NoPermission(f"The user lacks a permission: {text}.", advice="Grant it with ACL SETUSER.")
+        return errors.NoPermission(
+            f"The user lacks a permission: {text}.", advice="Grant it with ACL SETUSER."
+        )
     if "MAX NUMBER OF CLIENTS" in upper:
         return errors.Closed(
-            "The server has reached its maximum number of clients.", advice="Close connections, or raise maxclients."
+            "The server has reached its maximum number of clients.",
+            advice="Close connections, or raise maxclients.",
         )
     if isinstance(error, (redis_errors.InvalidResponse, redis_errors.ConnectionError)):
         if not params.tls and speaks_tls(params):

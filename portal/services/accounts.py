@@ -95,7 +95,12 @@ def change_role(actor: User | None, membership: Membership, role: str) -> None:
             raise Conflict()
         membership.role = role
         audit.record(
-            actor, "member.role_changed", membership.account, user=membership.user.get_username(), old=old, new=role
+            actor,
+            "member.role_changed",
+            membership.account,
+            user=membership.user.get_username(),
+            old=old,
+            new=role,
         )
 
 
@@ -105,7 +110,11 @@ def remove_member(actor: User | None, membership: Membership) -> None:
     with transaction.atomic():
         _keep_an_owner(membership)
         audit.record(
-            actor, "member.removed", membership.account, user=membership.user.get_username(), role=membership.role
+            actor,
+            "member.removed",
+            membership.account,
+            user=membership.user.get_username(),
+            role=membership.role,
         )
         membership.delete()
 

@@ -69,8 +69,9 @@ def register_instance(
 ) -> Instance:
     """Asks the server at `params` and adds it to the account.
 
-    Raises NotFound, NotPermitted, ProbeError (not reachable, or nothing that can be managed), DuplicateInstance (the
-    account has this server already), Conflict (`instance.name_taken`). Nothing is stored in any of these cases.
+    Raises NotFound, NotPermitted, ProbeError (not reachable, or nothing that can be managed),
+    DuplicateInstance (the account has this server already), Conflict (`instance.name_taken`). Nothing is
+    stored in any of these cases.
     """
     require_operator(actor, account)
     _refuse_taken_name(account, name)
@@ -84,7 +85,12 @@ def register_instance(
             Endpoint.objects.create(instance=instance, **_endpoint_values(params))
             _store_nodes(instance, found)
             audit.record(
-                actor, "instance.registered", instance, address=params.address, product=found.product, tls=params.tls
+                actor,
+                "instance.registered",
+                instance,
+                address=params.address,
+                product=found.product,
+                tls=params.tls,
             )
     except IntegrityError as error:
         raise _name_taken(name) from error
@@ -105,7 +111,8 @@ def update_instance(
     """Changes the entered data. The server is asked again if anything of the connection has changed.
 
     `keep_password`: use the stored password and ignore that of `params`. That is refused together with a new address or
-    less checking of the certificate: whoever may edit an instance could send its password to a server of their own.
+    less checking of the certificate: whoever may edit an instance could send its password to a server of
+    their own.
 
     Raises as register_instance, and Invalid (`instance.password_again`).
     """
@@ -214,7 +221,12 @@ def _store_nodes(instance: Instance, found: ProbeResult) -> None:
     unique = {(node.host, node.port): node for node in found.nodes}
     Node.objects.bulk_create(
         Node(
-            instance=instance, role=node.role, host=node.host, port=node.port, version=node.version, run_id=node.run_id
+            instance=instance,
+            role=node.role,
+            host=node.host,
+            port=node.port,
+            version=node.version,
+            run_id=node.run_id,
         )
         for node in unique.values()
     )
@@ -256,7 +268,9 @@ def _goes_elsewhere(params: EndpointParams, current: EndpointParams) -> bool:
     def where(of: EndpointParams) -> tuple[Any, ...]:
         return (of.unix_path, of.host.lower(), of.port, of.tls_ca_pem, of.tls_server_name)
 
-    is_weaker = (current.tls and not params.tls) or (current.tls_verify and not params.tls_verify and params.tls)
+    is_weaker = (current.tls and not params.tls) or (
+        current.tls_verify and not params.tls_verify and params.tls
+    )
     return where(params) != where(current) or is_weaker
 
 

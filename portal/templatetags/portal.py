@@ -1,13 +1,13 @@
 """Tags and filters of every page (builtins: no `{% load %}` needed).
 
-    {% icon "server" %}                     an icon
-    {% badge instance.status_badge %}       icon and label of a member of BadgedChoices
-    {% with_icon instance.role_badge %}     the same, as plain text
-    {% time task.started_at %}              a <time> in the reader's zone, with UTC beside it
-    {% since task.started_at %}             a <time> that reads "4 minutes ago"
-    {{ instance.memory_used|filesize }}     1.4 GiB
-    {% copy_button account.public_id %}     a button that copies the text (shown where scripts run)
-    {% field form.host %}                   label, widget, help and errors of a form field
+{% icon "server" %}                     an icon
+{% badge instance.status_badge %}       icon and label of a member of BadgedChoices
+{% with_icon instance.role_badge %}     the same, as plain text
+{% time task.started_at %}              a <time> in the reader's zone, with UTC beside it
+{% since task.started_at %}             a <time> that reads "4 minutes ago"
+{{ instance.memory_used|filesize }}     1.4 GiB
+{% copy_button account.public_id %}     a button that copies the text (shown where scripts run)
+{% field form.host %}                   label, widget, help and errors of a form field
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def badge(member: BadgedChoices | None, label: str = "") -> SafeString:
     if member is None:
         return SafeString("")
     return format_html(
-        '<span class="badge-status tone-{}">{}<span>{}</span></span>', member.tone, icon(member.icon), label or member.label
+        '<span class="badge-status tone-{}">{}<span>{}</span></span>',
+        member.tone,
+        icon(member.icon),
+        label or member.label,
     )
 
 
@@ -89,9 +92,14 @@ def since(value: datetime | None, empty: str = "never") -> SafeString:
     words = "just now" if age < timedelta(minutes=1) else f"{timesince(value, depth=1)} ago"
     utc = value.astimezone(UTC)
     local = timezone.localtime(value)
-    title = f"{local:%Y-%m-%d %H:%M:%S %Z}" + ("" if local.utcoffset() == timedelta(0) else f" · {utc:%H:%M:%S} UTC")
+    title = f"{local:%Y-%m-%d %H:%M:%S %Z}" + (
+        "" if local.utcoffset() == timedelta(0) else f" · {utc:%H:%M:%S} UTC"
+    )
     return format_html(
-        '<time datetime="{}" title="{}">{}</time>', utc.isoformat(timespec="seconds"), title, words.replace("\xa0", " ")
+        '<time datetime="{}" title="{}">{}</time>',
+        utc.isoformat(timespec="seconds"),
+        title,
+        words.replace("\xa0", " "),
     )
 
 

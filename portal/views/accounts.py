@@ -22,7 +22,9 @@ from portal.services.permissions import role_in
 def account_list(request: HtmxHttpRequest) -> HttpResponse:
     rows = (
         Account.objects.filter(pk__in=Account.objects.visible_to(request.user).values("pk"))
-        .annotate(member_count=Count("memberships", distinct=True), instance_count=Count("instances", distinct=True))
+        .annotate(
+            member_count=Count("memberships", distinct=True), instance_count=Count("instances", distinct=True)
+        )
         .order_by("name")
     )
     roles = {membership.account_id: membership.role_badge for membership in request.user.memberships.all()}
@@ -76,7 +78,9 @@ def member_add(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     status = 422
     if form.is_valid():
         try:
-            accounts.add_member(request.user, account, form.cleaned_data["username"], form.cleaned_data["role"])
+            accounts.add_member(
+                request.user, account, form.cleaned_data["username"], form.cleaned_data["role"]
+            )
         except ServiceError as error:
             form.add_refusal(error)
             status = error.status

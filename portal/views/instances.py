@@ -29,7 +29,6 @@ COLUMNS = (
     Column("memory", "Memory", ("memory_used", "name"), css="num"),
     Column("address", "Endpoint", ("endpoint__host", "endpoint__port", "endpoint__unix_path")),
     Column("account", "Account", ("account__name", "name")),
-    Column("checked", "Checked", ("checked_at",)),
 )
 FILTERS = (
     Filter("status", "Status", "status", InstanceStatus.choices),
@@ -45,7 +44,10 @@ SEARCH = ("name", "public_id", "description", "endpoint__host", "endpoint__unix_
 def instance_list(request: HtmxHttpRequest) -> HttpResponse:
     rows = Instance.objects.visible_to(request.user).select_related("account", "endpoint")
     listing = Listing(request, rows, columns=COLUMNS, filters=FILTERS, search=SEARCH, default_sort="name")
-    context: dict[str, Any] = {"listing": listing, "can_register": Account.objects.operated_by(request.user).exists()}
+    context: dict[str, Any] = {
+        "listing": listing,
+        "can_register": Account.objects.operated_by(request.user).exists(),
+    }
     return render_page(request, "portal/instance_list.html", "portal/_instance_table.html", context)
 
 
@@ -69,7 +71,9 @@ def instance_register(request: HtmxHttpRequest) -> HttpResponse:
             form.add_refusal(error)
             status = error.status
         else:
-            messages.success(request, f"{instance.name} was registered: {instance.product}, {instance.key_count} keys.")
+            messages.success(
+                request, f"{instance.name} was registered: {instance.product}, {instance.key_count} keys."
+            )
             return redirect(instance)
     return render(request, "portal/instance_register.html", {"form": form}, status=status)
 
@@ -127,9 +131,14 @@ def instance_delete(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
         instances.delete_instance(request.user, instance)
     except instances.InstanceInUse as error:
         return render(
-            request, "portal/instance_delete.html", {"instance": instance, "error": error}, status=error.status
+            request,
+            "portal/instance_delete.html",
+            {"instance": instance, "error": error},
+            status=error.status,
         )
-    messages.success(request, f"{instance.name} was removed from the console. The server itself was not touched.")
+    messages.success(
+        request, f"{instance.name} was removed from the console. The server itself was not touched."
+    )
     return redirect("instance_list")
 
 
@@ -170,7 +179,9 @@ def _test(
                 )
             else:
                 # Which account it will belong to does not matter yet; that the person operates one does.
-                account = form.cleaned_data.get("account") or Account.objects.operated_by(request.user).first()
+                account = (
+                    form.cleaned_data.get("account") or Account.objects.operated_by(request.user).first()
+                )
                 result = instances.try_endpoint(request.user, account, form.params())
         except ServiceError as error:
             failure = error
