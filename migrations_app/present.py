@@ -15,7 +15,9 @@ from migrations_app.models import LinkProgress, MigrationTask
 S = TaskStatus
 
 QUIET: Final = timedelta(seconds=15)  # without a sign of life, although progress is written each second
-NO_FULL_RESYNC: Final = "source.full_resync_needed"
+# Failures behind which a link can only go on with a new full synchronization.
+WRITES_GONE: Final = "source.full_resync_needed"
+DIVERGED: Final = "target.diverged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ class TaskView:
     @property
     def wants_full_resync(self) -> bool:
         """The failure can only be overcome with the consent to a new full synchronization."""
-        return self.status == S.FAILED and self.task.failure_id == NO_FULL_RESYNC
+        return self.status == S.FAILED and self.task.failure_id in (WRITES_GONE, DIVERGED)
 
     @property
     def untouched(self) -> str:

@@ -67,11 +67,11 @@ RunLink = Callable[[engine.LinkConfig, "LinkPorts"], engine.LinkResult]
 
 def run(lease: Lease, run_link: RunLink = engine.run_link) -> None:
     """Run the link of this lease to its end. Raises nothing but what the database raises at the very end."""
-    task = MigrationTask.objects.select_related("source__endpoint", "target__endpoint", "link").get(
+    task = MigrationTask.objects.select_related("source__endpoint", "target__endpoint", "link__progress").get(
         pk=lease.task_id
     )
     logger = log.bind(task=task.public_id, epoch=lease.epoch)
-    ports = LinkPorts(lease, Totals(LinkProgress.objects.get(link_id=lease.link_id)), logger)
+    ports = LinkPorts(lease, Totals(task.link.progress), logger)
     ports.remember(
         LogLevel.INFO,
         "worker.started",
@@ -274,6 +274,8 @@ def _config(task: MigrationTask, lease: Lease) -> engine.LinkConfig:
         epoch=lease.epoch,
         retry_seconds=task.retry_minutes * 60.0,
         allow_full_resync=task.full_resync_allowed,
+        # Once the link has worked, a side that is away while the link changes hands is no reason to fail.
+        patient_start=task.link.progress.full_syncs > 0,
     )
 
 
