@@ -19,7 +19,7 @@ admin.site.site_title = admin.site.site_header = "Switchyard administration"
 admin.site.index_title = "Tables"
 
 
-class MembershipInline(admin.TabularInline[Membership, Account]):
+class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
     model = Membership
     extra = 0
     autocomplete_fields = ["user"]
@@ -27,7 +27,7 @@ class MembershipInline(admin.TabularInline[Membership, Account]):
 
 
 @admin.register(Account)
-class AccountAdmin(admin.ModelAdmin[Account]):
+class AccountAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ["name", "public_id", "created_at"]
     search_fields = ["name", "public_id"]
     readonly_fields = ["public_id", "created_at"]
@@ -50,12 +50,14 @@ class AccountAdmin(admin.ModelAdmin[Account]):
         super().delete_model(request, obj)
 
 
-class EndpointInline(admin.StackedInline[Endpoint, Instance]):
+class EndpointInline(admin.StackedInline):  # type: ignore[type-arg]
     """Read-only: an address is changed in the console, where the server is asked before anything is saved."""
 
     model = Endpoint
     can_delete = False
-    fields = readonly_fields = ["address", "tls", "tls_verify", "tls_server_name", "username", "has_password"]
+    FIELDS = ("address", "tls", "tls_verify", "tls_server_name", "username", "has_password")
+    fields = FIELDS
+    readonly_fields = FIELDS
 
     def has_add_permission(self, request: HttpRequest, obj: Instance | None = None) -> bool:
         return False
@@ -65,17 +67,19 @@ class EndpointInline(admin.StackedInline[Endpoint, Instance]):
         return bool(obj.password)
 
 
-class NodeInline(admin.TabularInline[Node, Instance]):
+class NodeInline(admin.TabularInline):  # type: ignore[type-arg]
     model = Node
     can_delete = False
-    fields = readonly_fields = ["address", "role", "version", "run_id"]
+    FIELDS = ("address", "role", "version", "run_id")
+    fields = FIELDS
+    readonly_fields = FIELDS
 
     def has_add_permission(self, request: HttpRequest, obj: Instance | None = None) -> bool:
         return False
 
 
 @admin.register(Instance)
-class InstanceAdmin(admin.ModelAdmin[Instance]):
+class InstanceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = [
         "name",
         "public_id",
@@ -133,7 +137,7 @@ class InstanceAdmin(admin.ModelAdmin[Instance]):
 
 
 @admin.register(AuditEntry)
-class AuditEntryAdmin(admin.ModelAdmin[AuditEntry]):
+class AuditEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_display = ["at", "actor_name", "action", "object_name", "object_id", "account"]
     list_filter = ["action", "account"]
     list_select_related = ["account"]

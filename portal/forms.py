@@ -155,8 +155,8 @@ class InstanceFields(EndpointFields):
         return {key: self.cleaned_data[key] for key in ("name", "region", "zone", "description")}
 
 
-class AccountChoice(forms.ModelChoiceField):
-    def label_from_instance(self, obj: Account) -> str:  # type: ignore[override]
+class AccountChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
+    def label_from_instance(self, obj: Account) -> str:
         return f"{obj.name} ({obj.public_id})"
 
 

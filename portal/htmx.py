@@ -17,7 +17,7 @@ class HtmxHttpRequest(HttpRequest):
     """What every view of the console gets: a signed-in person, and the details of htmx."""
 
     htmx: HtmxDetails
-    user: User  # type: ignore[assignment]  # LoginRequired lets nobody else through
+    user: User  # LoginRequired lets nobody else through
 
 
 def wants_fragment(request: HtmxHttpRequest) -> bool:

@@ -8,7 +8,7 @@ from django.conf import settings
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
-class HashedStorage(CompressedManifestStaticFilesStorage):
+class HashedStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]  # WhiteNoise has no types
     """WhiteNoise's storage that needs no `collectstatic` in development and tests.
 
     A name that is missing from the manifest (a file added after the last `collectstatic`) is served unhashed
@@ -20,10 +20,10 @@ class HashedStorage(CompressedManifestStaticFilesStorage):
     def url(self, name: str | None, force: bool = False) -> str:
         if not settings.COLLECTED:
             return f"{settings.STATIC_URL}{name or ''}"
-        return super().url(name, force)
+        return str(super().url(name, force))
 
     def hashed_name(self, name: str, content: Any = None, filename: str | None = None) -> str:
         try:
-            return super().hashed_name(name, content, filename)
+            return str(super().hashed_name(name, content, filename))
         except ValueError:
             return name

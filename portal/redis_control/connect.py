@@ -71,7 +71,7 @@ class PreparedConnection(Connection):
 
     def __init__(self, sock: socket.socket, timeout: float) -> None:
         self._prepared: socket.socket | None = sock
-        super().__init__(
+        super().__init__(  # type: ignore[no-untyped-call]
             socket_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
             protocol=2,  # servers before 6.0 do not know HELLO
@@ -89,7 +89,7 @@ class PreparedConnection(Connection):
 
     def ask(self, *command: str) -> Any:
         """Sends one command and returns its reply, decoded. Raises redis.exceptions.RedisError."""
-        self.send_command(*command)
+        self.send_command(*command)  # type: ignore[no-untyped-call]
         return self.read_response()
 
 

@@ -76,7 +76,7 @@ def probe(params: EndpointParams) -> ProbeResult:
     """Connects, signs in and asks. Takes at most a few time-outs of `params`. Raises ProbeError."""
     connection = PreparedConnection(open_socket(params), params.timeout)
     try:
-        connection.connect()
+        connection.connect()  # type: ignore[no-untyped-call]
         _sign_in(connection, params)
         return _interrogate(connection, params)
     except redis_errors.TimeoutError as error:
@@ -87,7 +87,7 @@ def probe(params: EndpointParams) -> ProbeResult:
     except redis_errors.RedisError as error:
         raise _explain(error, params) from error
     finally:
-        connection.disconnect()
+        connection.disconnect()  # type: ignore[no-untyped-call]
 
 
 def _sign_in(connection: PreparedConnection, params: EndpointParams) -> None:

@@ -5,6 +5,7 @@ The server is always asked first, outside any transaction; what cannot be reache
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -154,6 +155,7 @@ def refresh_instance(actor: User | None, instance: Instance) -> Instance:
     """
     require_operator(actor, instance.account)
     before = (instance.status, instance.run_id)
+    found: ProbeResult | None = None
     try:
         found = probe(params_of(instance.endpoint))
     except ServiceError as error:
@@ -162,7 +164,6 @@ def refresh_instance(actor: User | None, instance: Instance) -> Instance:
         instance.last_error = str(error)
         instance.checked_at = timezone.now()
         fields = ["status", "last_error", "checked_at"]
-        found = None
     else:
         fields = _apply(instance, found)
     with transaction.atomic():
@@ -191,14 +192,27 @@ def delete_instance(actor: User | None, instance: Instance) -> None:
         with transaction.atomic():
             audit.record(actor, "instance.deleted", instance, address=instance.endpoint.address)
             instance.delete()
-    except (models.ProtectedError, models.RestrictedError) as error:
-        users = getattr(error, "protected_objects", None) or getattr(error, "restricted_objects", set())
-        names = sorted(str(user) for user in users)
-        listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    except models.ProtectedError as error:
         raise InstanceInUse(
-            f"{instance.name} is in use by {listed}. It was not deleted.",
+            f"{instance.name} is in use by {_users(instance, error.protected_objects)}. It was not deleted.",
             advice="Stop and delete what uses it first.",
         ) from error
+
+
+def _users(instance: Instance, objects: Iterable[models.Model]) -> str:
+    """What uses the instance, in words: by name in its own account, as a number elsewhere."""
+    own, foreign = [], 0
+    for user in objects:
+        if getattr(user, "account_id", instance.account_id) == instance.account_id:
+            own.append(str(user))
+        else:
+            foreign += 1
+    words = sorted(own)[:3]
+    if len(own) > len(words):
+        words.append(f"{len(own) - len(words)} more")
+    if foreign:
+        words.append(f"{foreign} of another account")
+    return ", ".join(words)
 
 
 def _apply(instance: Instance, found: ProbeResult) -> list[str]:

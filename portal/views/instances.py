@@ -11,14 +11,14 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from portal.choices import Edition, InstanceStatus, NodeRole
-from portal.errors import ServiceError
+from portal.errors import NotPermitted, ServiceError
 from portal.forms import EditForm, EndpointFields, RegisterForm
 from portal.htmx import HtmxHttpRequest, render_page
 from portal.listing import Column, Filter, Listing
 from portal.models import Account, AuditEntry, Instance
 from portal.navigation import instance_panels
 from portal.services import instances
-from portal.services.permissions import role_in
+from portal.services.permissions import require_operator, role_in
 
 COLUMNS = (
     Column("name", "Instance", ("name",)),
@@ -98,7 +98,7 @@ def instance_refresh(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
 def instance_edit(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     instance = _visible(request, public_id)
     page = "portal/instance_edit.html"
-    instances.require_operator(request.user, instance.account)
+    require_operator(request.user, instance.account)
     if request.method != "POST":
         return render(request, page, {"form": EditForm(instance=instance), "instance": instance})
     form = EditForm(request.POST, instance=instance)
@@ -124,7 +124,7 @@ def instance_edit(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def instance_delete(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     instance = _visible(request, public_id)
-    instances.require_operator(request.user, instance.account)
+    require_operator(request.user, instance.account)
     if request.method != "POST":
         return render(request, "portal/instance_delete.html", {"instance": instance})
     try:
@@ -182,6 +182,8 @@ def _test(
                 account = (
                     form.cleaned_data.get("account") or Account.objects.operated_by(request.user).first()
                 )
+                if account is None:
+                    raise NotPermitted()
                 result = instances.try_endpoint(request.user, account, form.params())
         except ServiceError as error:
             failure = error
