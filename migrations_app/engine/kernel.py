@@ -774,10 +774,13 @@ class ReplyCounter:
             self._tail = b""
         if not self._stack and not pos and not (b"$" in data or b"*" in data or b"-" in data):
             last = data.rfind(b"\n") + 1
-            self.count += data.count(b"\n", 0, last)
-            self._tail = data[last:]
-            self._check_tail()
-            return self.count
+            lines = data.count(b"\n", 0, last)
+            begun = data.count(b"\r\n+", 0, last) + data.count(b"\r\n:", 0, last) + (data[:1] in (b"+", b":"))
+            if begun == lines:  # else there is a line that is no reply: below it is named
+                self.count += lines
+                self._tail = data[last:]
+                self._check_tail()
+                return self.count
         end = len(data)
         find = data.find
         while pos < end:
