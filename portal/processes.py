@@ -1,13 +1,13 @@
 """Child processes of one command, and the promise that none of them outlives it.
 
-A `Supervisor` starts children, notices when one ends, and stops them in order. Beside it runs a *guardian*: a small process that
-holds the read end of a pipe whose write end only the supervisor has. When the supervisor ends in any way, `kill -9` included, the
-pipe closes and the guardian ends what is left and removes the temporary folder. This module is also the guardian's program, so it
-imports the standard library only.
+A `Supervisor` starts children, notices when one ends, and stops them in order. Beside it runs a *guardian*: a
+small process that holds the read end of a pipe whose write end only the supervisor has. When the supervisor
+ends in any way, `kill -9` included, the pipe closes and the guardian ends what is left and removes the
+temporary folder. This module is also the guardian's program, so it imports the standard library only.
 
-Each child leads a session and process group of its own: a Ctrl-C in the terminal reaches the supervisor alone, which then stops its
-children one by one (a signal to a whole group breaks django-q2's shutdown), and what a child leaves behind can be ended by
-its group.
+Each child leads a session and process group of its own: a Ctrl-C in the terminal reaches the supervisor
+alone, which then stops its children one by one (a signal to a whole group breaks django-q2's shutdown), and
+what a child leaves behind can be ended by its group.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Self
+from typing import Self
 
 GRACE_S = 20.0
 """Seconds between SIGTERM and SIGKILL: a cluster drains and gives its leases back meanwhile."""
 GUARDIAN_GRACE_S = 8.0
 POLL_S = 0.05
 TAIL_LINES = 20
+_ASKING = (signal.SIGINT, signal.SIGTERM)
 
 
 class ChildFailed(Exception):
-    """A child did not start or has ended by itself. The text says which, how, and the end of what it wrote."""
+    """A child did not start or has ended by itself. The text says which, how, and the end of what it
+    wrote."""
 
 
 class Interrupted(BaseException):
@@ -47,7 +49,8 @@ class Interrupted(BaseException):
 
 @dataclass
 class Child:
-    """A process that the supervisor has started. ``last``: stopped after all others (a server that they use)."""
+    """A process that the supervisor has started. ``last``: stopped after all others (a server that they
+    use)."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -70,8 +73,8 @@ class Child:
 class Supervisor:
     """Starts and stops children. A context manager: at its end nothing is left, whatever happened.
 
-    ``folder`` is a temporary folder that goes with it. With ``logs``, the output of each child goes to ``<logs>/<name>.log``,
-    otherwise to the terminal.
+    ``folder`` is a temporary folder that goes with it. With ``logs``, the output of each child goes to
+    ``<logs>/<name>.log``, otherwise to the terminal.
     """
 
     def __init__(self, *, folder: Path | None = None, logs: Path | None = None) -> None:
@@ -102,6 +105,8 @@ class Supervisor:
         """Start a child. Raises `ChildFailed` if there is no such program."""
         log = self._logs / f"{name}.log" if self._logs else None
         with contextlib.ExitStack() as stack:
+            # A signal between the start of the child and the note of its number would leave it to nobody.
+            stack.enter_context(deferred_signals())
             output = stack.enter_context(log.open("ab")) if log else None
             try:
                 process = subprocess.Popen(
@@ -114,9 +119,9 @@ class Supervisor:
                 )
             except OSError as error:
                 raise ChildFailed(f"{name} cannot be started: {command[0]}: {error.strerror}") from error
-        self._tell(f"+{process.pid}")
-        child = Child(name, process, log, last, grace)
-        self._children.append(child)
+            child = Child(name, process, log, last, grace)
+            self._children.append(child)
+            self._tell(f"+{process.pid}")
         return child
 
     def check(self) -> None:
@@ -126,7 +131,8 @@ class Supervisor:
                 raise ChildFailed(_ended(child))
 
     def wait_for(self, condition: Callable[[], bool], what: str, timeout: float = 30.0) -> None:
-        """Wait until ``condition()`` is true. Raises `ChildFailed` if a child ends or ``timeout`` seconds pass before that."""
+        """Wait until ``condition()`` is true. Raises `ChildFailed` if a child ends or ``timeout`` seconds
+        pass before that."""
         end = time.monotonic() + timeout
         while not condition():
             self.check()
@@ -135,7 +141,8 @@ class Supervisor:
             time.sleep(POLL_S)
 
     def wait(self) -> None:
-        """Wait until a child ends, which is a failure: raises `ChildFailed`. A signal ends the wait by its exception."""
+        """Wait until a child ends, which is a failure: raises `ChildFailed`. A signal ends the wait by its
+        exception."""
         while True:
             self.check()
             time.sleep(0.2)
@@ -159,7 +166,8 @@ class Supervisor:
         self._children.clear()
 
     def close(self) -> None:
-        """`stop`, and remove the temporary folder. Ctrl-C is ignored meanwhile; it takes `GRACE_S` twice at the most."""
+        """`stop`, and remove the temporary folder. Ctrl-C is ignored meanwhile; it takes `GRACE_S` twice at
+        the most."""
         with ignored_signals():
             self.stop()
             if self._folder:
@@ -171,10 +179,32 @@ class Supervisor:
 
     def _tell(self, line: str) -> None:
         assert self._guardian.stdin is not None
-        # Without its guardian everything still works, only `kill -9` of this process would leave something behind.
+        # Without its guardian everything still works, only `kill -9` of this process would leave something
+        # behind.
         with contextlib.suppress(BrokenPipeError):
             self._guardian.stdin.write(f"{line}\n".encode())
             self._guardian.stdin.flush()
+
+
+def web_command(base: Path, address: str, *, workers: int) -> list[str]:
+    """gunicorn for the console at ``address`` (host:port). ``base`` is the folder of manage.py."""
+    options = ["--bind", address, "--workers", str(workers), "--threads", "4", "--graceful-timeout", "5"]
+    return [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "portal.wsgi",
+        "--chdir",
+        str(base),
+        *options,
+        "--log-level",
+        "warning",
+    ]
+
+
+def cluster_command(base: Path, name: str) -> list[str]:
+    """One django-q2 cluster, ``default`` or ``replication``."""
+    return [sys.executable, str(base / "manage.py"), "runcluster", name]
 
 
 def _ended(child: Child) -> str:
@@ -195,19 +225,35 @@ def raise_on_signals() -> None:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Interrupted(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ASKING:
         signal.signal(number, interrupt)
 
 
 @contextlib.contextmanager
-def ignored_signals() -> Any:
-    """SIGINT and SIGTERM are ignored meanwhile: the clean-up that they ask for is under way."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+def deferred_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM are delivered at the end. (A blocked signal would stay blocked in children that are
+    started.)"""
+    arrived: list[int] = []
+    before = [
+        (number, signal.signal(number, lambda number, frame: arrived.append(number))) for number in _ASKING
+    ]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before:
+            signal.signal(number, handler)
+        for number in arrived[:1]:
+            signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def ignored_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM are ignored meanwhile: the clean-up that they ask for is under way."""
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in _ASKING]
+    try:
+        yield
+    finally:
+        for number, handler in before:
             signal.signal(number, handler)
 
 

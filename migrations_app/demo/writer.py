@@ -134,6 +134,11 @@ class Writer:
         return bool(self._thread and self._thread.is_alive())
 
     @property
+    def stopped(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stop.is_set()
+
+    @property
     def expected(self) -> AuditExpected:
         """What the audit keys must hold, exact once the writer has stopped."""
         return {db: dict(auditor.counts) for db, auditor in self._auditors.items()}
@@ -153,7 +158,8 @@ class Writer:
                     self.reconnects += 1
                     self._stop.wait(RETRY_S)
                 except DemoError as error:
-                    # Refused while it takes up again: no writes are allowed at present, or it still loads its data.
+                    # Refused while it takes up again: no writes are allowed at present, or it still loads its
+                    # data.
                     self.errors += 1
                     self.messages[str(error)[:200]] += 1
                     self._stop.wait(RETRY_S)

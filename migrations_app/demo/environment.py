@@ -1,0 +1,67 @@
+"""The demo's own settings: nothing of the user's is read or touched.
+
+Database, keys, logs, the servers' folders and temporary files are in one new folder that only this user can
+enter; it goes with the demo. Keys are generated, lie in files there and are named by ``*_FILE``, so that no
+command line or environment shows them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from portal import keys
+from portal.processes import temporary_folder
+
+MARK = "SWITCHYARD_DEMO_DIR"
+OWN = (
+    "SECRET_KEY", "SECRET_KEY_FALLBACKS", "CREDENTIAL_KEYS", "DATABASE_URL", "DATABASE_CONN_MAX_AGE",
+    "DEBUG", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "SECURE_SSL", "SECURE_HSTS_SECONDS",
+    "TRUST_PROXY_TLS", "SWITCHYARD_DATA_DIR", "STATIC_ROOT", "EMAIL_BACKEND", "EMAIL_HOST",
+    "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD", "LOG_FORMAT", "LOG_LEVEL", "ALLOWED_NETWORKS",
+    "DEFAULT_WORKERS", "REPLICATION_WORKERS", "Q_CLUSTER_NAME", "DJANGO_SETTINGS_MODULE",
+)  # fmt: skip
+"""Settings that the demo makes itself, or leaves at their defaults, whatever the user's environment says."""
+
+
+def prepare() -> dict[str, str]:
+    """Make the folder with its keys; the environment for the demo and its children."""
+    folder = temporary_folder("switchyard-demo-")
+    for part in ("keys", "logs", "tmp"):
+        (folder / part).mkdir()
+    environment = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in OWN}
+    environment |= {
+        MARK: str(folder),
+        "DJANGO_SETTINGS_MODULE": "portal.settings",
+        "SECRET_KEY_FILE": _write(folder / "keys" / "secret", keys.generate_secret_key()),
+        "CREDENTIAL_KEYS_FILE": _write(folder / "keys" / "credentials", keys.generate_credential_key()),
+        "DATABASE_URL": f"sqlite:///{folder / 'switchyard.sqlite3'}",
+        "SWITCHYARD_DATA_DIR": str(folder),
+        "ALLOWED_HOSTS": "127.0.0.1,localhost",
+        # It is served on loopback only, where there is no certificate to be had.
+        "SECURE_SSL": "off",
+        "EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend",
+        # Of the demo itself, whose terminal shows other things; its children write everything to their logs.
+        "LOG_LEVEL": "warning",
+        "DEFAULT_WORKERS": "1",
+        "REPLICATION_WORKERS": "1",
+        "TMPDIR": str(folder / "tmp"),
+    }
+    return environment
+
+
+def of_children() -> dict[str, str]:
+    """The environment of the web server and the clusters."""
+    return {**os.environ, "LOG_LEVEL": "info"}
+
+
+def folder() -> Path | None:
+    """The folder of the running demo; None outside of one."""
+    path = os.environ.get(MARK)
+    return Path(path) if path else None
+
+
+def _write(path: Path, text: str) -> str:
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return str(path)
