@@ -1,7 +1,7 @@
 """Never expire early: what the link does with times to live. Pure.
 
 Two rules (requirements, *Traps*). A relative expiry becomes an absolute one when it is received, or the lag of the link would
-stretch it. An expiry that has passed or is near while the link is behind is left out, and noted: the source may have renewed it
+stretch it; one that is received late is noted, to be corrected. An expiry that has passed or is near while the link is behind is left out, and noted: the source may have renewed it
 in a part of the stream that has not arrived. The noted keys get theirs once the link has caught up (`engine/deferred.py`).
 """
 
@@ -17,17 +17,25 @@ _RELATIVE: Final = frozenset({b"EX", b"PX"})
 
 
 class ExpiryRule:
-    """`now` gives ms since the epoch; `near` says whether an expiry at that time (ms) must be left out for now.
+    """`now` gives ms since the epoch; `near` says whether an expiry at that time (ms) must be left out for now; `late` whether
+    the link is behind, so that a relative expiry comes out too far off and has to be corrected.
 
     `deferred` collects (database, key) → expiry in ms; the owner takes and clears it with every batch. `pxat` says whether the
     target knows SET … PXAT (6.2).
     """
 
-    def __init__(self, now: Callable[[], int], near: Callable[[int], bool], *, pxat: bool) -> None:
+    def __init__(
+        self, now: Callable[[], int], near: Callable[[int], bool], late: Callable[[], bool], *, pxat: bool
+    ) -> None:
         self._now = now
         self._near = near
+        self._late = late
         self._pxat = pxat
         self.deferred: dict[tuple[int, bytes], int] = {}
+
+    def renamed(self, database: int, key: bytes) -> None:
+        """A key has got its value, and its expiry, from another one, whose expiry may have been left out."""
+        self.deferred[database, key] = 0
 
     def apply(self, entry: Entry) -> Emitted:
         """What a command that carries an expiry becomes."""
@@ -39,7 +47,7 @@ class ExpiryRule:
         if name in (b"SETEX", b"PSETEX"):
             _, key, amount, value = entry.args
             at = self._now() + int(amount) * (1000 if name == b"SETEX" else 1)
-            return self._write(entry, [b"SET", key, value], at)
+            return self._write(entry, [b"SET", key, value], at, relative=True)
         if name == b"GETEX":
             return self._getex(entry)
         if name == b"RESTORE":
@@ -50,7 +58,7 @@ class ExpiryRule:
         unit, relative = _EXPIRE[name]
         _, key, amount, *options = entry.args
         at = int(amount) * unit + (self._now() if relative else 0)
-        if self._defer(entry.database, key, at):
+        if self._defer(entry.database, key, at, relative):
             return [(entry.database, [b"PERSIST", key])]  # the expiry that it had must not strike meanwhile either
         return [(entry.database, [b"PEXPIREAT", key, b"%d" % at, *options])]
 
@@ -60,12 +68,12 @@ class ExpiryRule:
             option = args[place].upper()
             if option in _UNIT:
                 at = int(args[place + 1]) * _UNIT[option] + (self._now() if option in _RELATIVE else 0)
-                return self._write(entry, [*args[:place], *args[place + 2 :]], at)
+                return self._write(entry, [*args[:place], *args[place + 2 :]], at, relative=option in _RELATIVE)
         return [(entry.database, args)]
 
-    def _write(self, entry: Entry, command: list[bytes], at: int) -> Emitted:
+    def _write(self, entry: Entry, command: list[bytes], at: int, *, relative: bool) -> Emitted:
         """A SET whose expiry has been taken out of it."""
-        if self._defer(entry.database, command[1], at):
+        if self._defer(entry.database, command[1], at, relative):
             return [(entry.database, command)]
         if self._pxat:
             return [(entry.database, [*command, b"PXAT", b"%d" % at])]
@@ -80,7 +88,7 @@ class ExpiryRule:
             return []
         option = args[2].upper()
         at = int(args[3]) * _UNIT[option] + (self._now() if option in _RELATIVE else 0)
-        if self._defer(entry.database, args[1], at):
+        if self._defer(entry.database, args[1], at, option in _RELATIVE):
             return [(entry.database, [b"PERSIST", args[1]])]
         return [(entry.database, [b"PEXPIREAT", args[1], b"%d" % at])]
 
@@ -89,12 +97,12 @@ class ExpiryRule:
         ttl = int(args[2])
         if not ttl:
             return [(entry.database, args)]
-        if any(arg.upper() == b"ABSTTL" for arg in args[4:]):
-            at = ttl
-        else:
-            at = ttl + self._now()
+        relative = not any(arg.upper() == b"ABSTTL" for arg in args[4:])
+        at = ttl
+        if relative:
+            at += self._now()
             args.append(b"ABSTTL")
-        args[2] = b"0" if self._defer(entry.database, args[1], at) else b"%d" % at
+        args[2] = b"0" if self._defer(entry.database, args[1], at, relative) else b"%d" % at
         return [(entry.database, args)]
 
     def _field_expiry(self, args: list[bytes], name: bytes) -> list[bytes]:
@@ -113,12 +121,12 @@ class ExpiryRule:
                     return [*args[:place], b"PXAT", b"%d" % at, *args[place + 2 :]]
         return args
 
-    def _defer(self, database: int, key: bytes, at: int) -> bool:
-        if not self._near(at):
-            self.deferred.pop((database, key), None)
-            return False
-        self.deferred[database, key] = at
-        return True
+    def _defer(self, database: int, key: bytes, at: int, relative: bool) -> bool:
+        """Whether the expiry is left out for now; notes the key where its expiry has to be looked at again."""
+        near = self._near(at)
+        if near or (relative and self._late()):
+            self.deferred[database, key] = at
+        return near
 
 
 _EXPIRE: Final = {  # name → (ms in one unit, whether it counts from now)

@@ -30,7 +30,7 @@ class DatabaseFilter:
             return [(database, [b"FLUSHDB", *entry.args[1:]]) for database in sorted(self._databases)]
         if name == b"SWAPDB":
             return self._swap(entry)
-        destination = _destination(entry)
+        destination, _ = destination_of(entry)
         if not self.wants(destination):
             # The key leaves what is copied: a moved one is gone here, a copied one changes nothing.
             if name == b"MOVE" and self.wants(entry.database):
@@ -60,11 +60,12 @@ class DatabaseFilter:
         return emitted
 
 
-def _destination(entry: Entry) -> int:
+def destination_of(entry: Entry) -> tuple[int, bytes]:
+    """Database and key that MOVE, COPY, RENAME or RENAMENX writes."""
     args = entry.args
     if args[0].upper() == b"MOVE":
-        return int(args[2])
+        return int(args[2]), args[1]
     for place in range(3, len(args) - 1):  # COPY source destination [DB n] [REPLACE]
         if args[place].upper() == b"DB":
-            return int(args[place + 1])
-    return entry.database
+            return int(args[place + 1]), args[2]
+    return entry.database, args[2]

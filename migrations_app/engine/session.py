@@ -14,11 +14,11 @@ from enum import Enum, auto
 from migrations_app.engine import errors
 from migrations_app.engine.checkpoint import FULL, INCREMENTAL, Checkpoint, client_name, deferred_key
 from migrations_app.engine.client import Client
-from migrations_app.engine.commands import BEYOND, actions
+from migrations_app.engine.commands import BEYOND, RENAMES, actions
 from migrations_app.engine.config import LinkConfig, Outcome, Phases
 from migrations_app.engine.deferred import Deferred, field_of
 from migrations_app.engine.expiry import ExpiryRule
-from migrations_app.engine.filter import DatabaseFilter
+from migrations_app.engine.filter import DatabaseFilter, destination_of
 from migrations_app.engine.kernel import Emitted, Entry, SnapshotKernel, SnapshotPlan, StreamKernel
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Wanted
@@ -115,13 +115,15 @@ class Session:
         self._check_pair()
         config = self.config
         self.pipeline = Pipeline(self.target.client.connection)
-        self._expiry = ExpiryRule(_now_ms, self._near, pxat=self.target.facts.version >= (6, 2))
+        self._expiry = ExpiryRule(_now_ms, self._near, self._late, pxat=self.target.facts.version >= (6, 2))
         self._keyspace = self.source.keyspace()
         self.watch = SourceWatch(config.source, name, config.timeout)
         self.deferred = Deferred(config.source, config.target, config.name, name, config.timeout)
         try:
             self._ask()
-            return self._loop()
+            outcome = self._loop()
+            self._update_lag()
+            return outcome
         except errors.TargetDiverged as error:
             self._mark_fault(error)
             raise
@@ -435,17 +437,25 @@ class Session:
         self.meter.phase(Phase.INCREMENTAL)
 
     def _rule(self, entry: Entry) -> Emitted:
-        if entry.args[0].upper() in BEYOND:
-            return self._filter.beyond(entry)
-        if not self._filter.wants(entry.database):
+        name = entry.args[0].upper()
+        if name in BEYOND:
+            emitted = self._filter.beyond(entry)
+        elif not self._filter.wants(entry.database):
             return []
-        return self._expiry.apply(entry)
+        else:
+            emitted = [(entry.database, entry.args)] if name in RENAMES else self._expiry.apply(entry)
+        if name in RENAMES and emitted and (self._noted or self._expiry.deferred or self.deferred.left != 0):
+            self._expiry.renamed(*destination_of(entry))
+        return emitted
 
     def _near(self, at: int) -> bool:
         """Whether an expiry at that time (ms) must be left out for now."""
         if self.progress.caught_up:
             return at < _now_ms() + _GUARD_MS
         return at < _now_ms() + _GUARD_BEHIND_MS + int(1000 * (self.progress.lag_seconds or 0))
+
+    def _late(self) -> bool:
+        return not self.progress.caught_up
 
     def _on_stream(self, data: bytes) -> None:
         if self._step is not _Step.STREAM:

@@ -151,7 +151,8 @@ class Target:
         return [key for page in self.client.scan(pattern) for key in page if key != self.key]
 
     def run(self, commands: list[list[bytes]]) -> None:
-        """Commands in one MULTI/EXEC, each checked."""
+        """Commands in one MULTI/EXEC, each checked; they begin in database 0, whatever was selected before."""
+        commands = [[b"SELECT", b"0"], *commands]
         replies = self.client.pipeline([[b"MULTI"], *commands, [b"EXEC"]])
         for command, reply in zip([[b"MULTI"], *commands], replies, strict=False):
             if isinstance(reply, ReplyError):
