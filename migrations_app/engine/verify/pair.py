@@ -39,7 +39,7 @@ class Side:
 
     client: Client
     name: str  # source | target
-    version: tuple[int, ...]  # the Redis version that it says it is compatible with
+    exact_entries_read: bool  # it replicates how many entries a stream's group has read
     cluster: bool
     memory: bool
     pexpiretime: bool
@@ -56,8 +56,12 @@ class Side:
             ability: not isinstance(reply, ReplyError)
             for ability, reply in zip(_PROBES, replies, strict=True)
         }
-        version = tuple(int(part) for part in info.get("redis_version", "").split(".") if part.isdigit())
-        return cls(client, name, version, info.get("cluster_enabled") == "1", **can)
+        # Redis 7.0.15 and 7.2.4 do not: after XREADGROUP their own replicas differ. Redis 7.4 and Valkey 8.1 do.
+        if "valkey_version" in info:
+            exact = _version(info["valkey_version"]) >= (8, 1)
+        else:
+            exact = _version(info.get("redis_version", "")) >= (7, 4)
+        return cls(client, name, exact, info.get("cluster_enabled") == "1", **can)
 
     def checked(self, reply: Reply, command: str) -> Reply:
         """The reply, unless it is an error: `Changed` when it tells that the key is another one now."""
@@ -98,6 +102,10 @@ class Side:
         """One command to this side alone."""
         self.client.send(encode(*args))
         return self.client.receive(1)[0]
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
 class Pair:

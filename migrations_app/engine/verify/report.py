@@ -41,7 +41,11 @@ def _lines(report: VerifyReport) -> Iterator[str]:
     if report.differences:
         yield ", ".join(f"{kind} {count}" for kind, count in sorted(report.by_kind.items()))
     keys, differences = _count(report.keys, "key"), _count(report.differences, "difference")
-    yield f"verified: {keys}, {differences}" if report.complete else f"stopped after {keys}, {differences} so far"
+    yield (
+        f"verified: {keys}, {differences}"
+        if report.complete
+        else f"stopped after {keys}, {differences} so far"
+    )
 
 
 def _item(item: Difference) -> dict[str, Any]:

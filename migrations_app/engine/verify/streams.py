@@ -6,8 +6,8 @@ pending entry with its consumer and its count of deliveries.
 
 Not compared: idle times (when a pending entry was last delivered, a consumer last seen), since reading them takes longer than
 they stay the same; consumers that have nothing pending, which no server replicates to its own replicas when they come into
-being by reading (they come back the next time they read); and the groups' `entries-read` before 7.2.4, which those servers do not
-replicate reliably.
+being by reading (they come back the next time they read); and the groups' `entries-read` where the source is
+older than Redis 7.4 or Valkey 8.1, since those do not replicate it reliably.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from migrations_app.engine.verify.pair import Changed, Pair, Side
 
 _PENDING = 1000  # pending entries of a page
 _LAST = b"%d-%d" % (2**64 - 1, 2**64 - 1)
-_EXACT_ENTRIES_READ = (7, 2, 4)
 _STREAM_FIELDS = (b"last-generated-id", b"max-deleted-entry-id", b"entries-added")
 
 Info = dict[bytes, Reply]
@@ -58,7 +57,7 @@ def _groups(pair: Pair, key: bytes, source: dict[bytes, Info], target: dict[byte
         if name not in source or name not in target:
             return Finding(_presence(name in source), _presence(name in target), where)
         fields = [b"last-delivered-id"]
-        if min(pair.source.version, pair.target.version) >= _EXACT_ENTRIES_READ:
+        if pair.source.exact_entries_read:
             fields.append(b"entries-read")
         finding = _fields(source[name], target[name], fields, where + ", ")
         if finding := finding or _pending(pair, key, name, where):
