@@ -23,7 +23,7 @@ from portal.models import Account
 from portal.services.permissions import require_operator, role_in
 
 STOP_POLLING = 286  # htmx swaps the answer and asks no more
-LOG_PAGE = 50
+LOG_PAGE = 30
 
 COLUMNS = (
     Column("", "Select", hidden_label=True),
