@@ -81,7 +81,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "portal.static_files.StaticFiles",
     "portal.middleware.content_security_policy",
     "portal.middleware.request_log",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -183,7 +183,7 @@ COLLECTED = not DEBUG and (STATIC_ROOT / "staticfiles.json").is_file()
 WHITENOISE_USE_FINDERS = not COLLECTED
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "portal.static_storage.HashedStorage"},
+    "staticfiles": {"BACKEND": "portal.static_files.HashedStorage"},
 }
 MEDIA_ROOT = DATA_DIR / "media"
 

@@ -35,7 +35,7 @@ def account_list(request: HtmxHttpRequest) -> HttpResponse:
 def account_create(request: HtmxHttpRequest) -> HttpResponse:
     if not request.user.is_superuser:
         raise NotPermitted("Only an administrator may create accounts.", advice="Ask an administrator.")
-    form = AccountForm(request.POST or None)
+    form = AccountForm(request.POST if request.method == "POST" else None)
     status = 200
     if request.method == "POST":
         status = 422

@@ -27,7 +27,7 @@ def profile(request: HtmxHttpRequest) -> HttpResponse:
         "time_zone": stored.time_zone if stored else "",
         "theme": request.COOKIES.get("theme", "auto"),
     }
-    form = ProfileForm(request.POST or None, initial=initial, default_zone=settings.TIME_ZONE)
+    form = ProfileForm(request.POST if request.method == "POST" else None, initial=initial, default_zone=settings.TIME_ZONE)
     if request.method == "POST" and form.is_valid():
         zone = form.cleaned_data["time_zone"]
         UserProfile.objects.update_or_create(user=request.user, defaults={"time_zone": zone})
@@ -47,7 +47,7 @@ def profile(request: HtmxHttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @sensitive_post_parameters()
 def change_password(request: HtmxHttpRequest) -> HttpResponse:
-    form = PasswordChangeForm(request.user, request.POST or None)
+    form = PasswordChangeForm(request.user, request.POST if request.method == "POST" else None)
     for field in form.fields.values():
         field.widget.attrs["class"] = "form-control"
     if request.method == "POST" and form.is_valid():

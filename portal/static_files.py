@@ -1,10 +1,12 @@
-"""Static files with their hash in the name, once they are collected; under their own name before."""
+"""Static files: with their hash in the name once they are collected, under their own name before."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from whitenoise.middleware import WhiteNoiseMiddleware
 from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
@@ -27,3 +29,11 @@ class HashedStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
             return str(super().hashed_name(name, content, filename))
         except ValueError:
             return name
+
+
+class StaticFiles(WhiteNoiseMiddleware):  # type: ignore[misc]  # WhiteNoise has no types
+    """WhiteNoise, without its warning at every start before the first `collectstatic`: check portal.W001 says it once."""
+
+    def add_files(self, root: str, prefix: str | None = None) -> None:
+        if Path(root).is_dir():
+            super().add_files(root, prefix)

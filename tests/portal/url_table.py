@@ -1,0 +1,108 @@
+"""Who may open what. Every URL of the project has a row in a `ROWS` of some `tests/<app>/url_table.py`.
+
+The statuses stand in the order of world.ROLES: anonymous, outsider (a member of another account only), viewer, operator,
+owner, admin. 302 for anonymous is the login. `post` None: the URL takes no POST.
+
+Another app's table may define `prepare(world)`, which adds its objects to `world.extra` before each row of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tests.portal.world import World
+
+Statuses = tuple[int, int, int, int, int, int]
+
+
+def nothing(world: World) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    kwargs: Callable[[World], Mapping[str, Any]] = nothing
+    get: Statuses | None = None
+    post: Statuses | None = None
+    data: Callable[[World], Mapping[str, Any]] = nothing
+    """What the POST sends."""
+
+
+def instance(world: World) -> dict[str, Any]:
+    return {"public_id": world.instance.public_id}
+
+
+def account(world: World) -> dict[str, Any]:
+    return {"public_id": world.account.public_id}
+
+
+def viewer_membership(world: World) -> dict[str, Any]:
+    return account(world) | {"membership_id": world.account.memberships.get(user=world.user("viewer")).pk}
+
+
+def registration(world: World) -> dict[str, Any]:
+    return {"name": "new", "account": world.account.public_id, "address": "new.internal:6379"}
+
+
+def edit(world: World) -> dict[str, Any]:
+    return {"name": "renamed", "address": "sessions.internal:6379", "tls_verify": "on"}
+
+
+def password_change(world: World) -> dict[str, Any]:
+    return {"old_password": "wrong", "new_password1": "x", "new_password2": "y"}
+
+
+ROWS = [
+    Row("home", get=(302, 200, 200, 200, 200, 200)),
+    Row("healthz", get=(200, 200, 200, 200, 200, 200)),
+    Row("login", get=(200, 302, 302, 302, 302, 302), post=(200, 302, 302, 302, 302, 302)),
+    Row("logout", post=(302, 302, 302, 302, 302, 302)),
+    Row("profile", get=(302, 200, 200, 200, 200, 200), post=(302, 422, 422, 422, 422, 422)),
+    Row(
+        "profile_password",
+        get=(302, 200, 200, 200, 200, 200),
+        post=(302, 422, 422, 422, 422, 422),
+        data=password_change,
+    ),
+    Row("instance_list", get=(302, 200, 200, 200, 200, 200)),
+    Row(
+        "instance_register",
+        get=(302, 200, 200, 200, 200, 200),
+        post=(302, 422, 422, 302, 302, 302),
+        data=registration,
+    ),
+    Row("instance_detail", instance, get=(302, 404, 200, 200, 200, 200)),
+    Row("instance_refresh", instance, post=(302, 404, 403, 302, 302, 302)),
+    Row("instance_edit", instance, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302), data=edit),
+    Row("instance_delete", instance, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
+    Row("account_list", get=(302, 200, 200, 200, 200, 200)),
+    Row(
+        "account_create",
+        get=(302, 403, 403, 403, 403, 200),
+        post=(302, 403, 403, 403, 403, 302),
+        data=lambda world: {"name": "New account"},
+    ),
+    Row(
+        "account_detail",
+        account,
+        get=(302, 404, 200, 200, 200, 200),
+        post=(302, 404, 403, 403, 302, 302),
+        data=lambda world: {"name": "Renamed"},
+    ),
+    Row(
+        "account_member_add",
+        account,
+        post=(302, 404, 403, 403, 302, 302),
+        data=lambda world: {"username": "outsider", "role": "viewer"},
+    ),
+    Row(
+        "account_member_change",
+        viewer_membership,
+        post=(302, 404, 403, 403, 302, 302),
+        data=lambda world: {"role": "operator"},
+    ),
+    Row("audit_list", get=(302, 200, 200, 200, 200, 200)),
+]
