@@ -1,0 +1,59 @@
+"""Who may open which page of the migration tasks; walked by tests/portal/test_url_table.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from migrations_app.choices import TaskStatus
+from migrations_app.models import Link, LinkProgress, MigrationTask
+from tests.portal.url_table import Row
+from tests.portal.world import World, make_instance
+
+
+def prepare(world: World) -> None:
+    target = make_instance(world.account, "sessions-new", databases=[])
+    for status in (TaskStatus.READY, TaskStatus.FULL, TaskStatus.FAILED):
+        task = MigrationTask.objects.create(
+            name=f"{status} task", account=world.account, source=world.instance, target=target, status=status
+        )
+        LinkProgress.objects.create(link=Link.objects.create(task=task, name=task.public_id))
+        world.extra[status] = task
+    world.extra["target"] = target
+
+
+def task(status: TaskStatus) -> Callable[[World], dict[str, Any]]:
+    return lambda world: {"public_id": world.extra[status].public_id}
+
+
+def creation(world: World) -> dict[str, Any]:
+    target = make_instance(world.account, "free-target", databases=[])
+    return {
+        "source": world.instance.public_id,
+        "target": target.public_id,
+        "phases": "full+incremental",
+        "scope": "all",
+        "retry_minutes": "120",
+    }
+
+
+READY, FULL, FAILED = task(TaskStatus.READY), task(TaskStatus.FULL), task(TaskStatus.FAILED)
+
+ROWS = [
+    Row("task_list", get=(302, 200, 200, 200, 200, 200)),
+    # Who operates no account is offered no instance, and so cannot enter one.
+    Row("task_create", get=(302, 200, 200, 200, 200, 200), post=(302, 422, 422, 302, 302, 302), data=creation),
+    # The question, which lists only what the person may see; the answer to it is a result per task.
+    Row(
+        "task_stop_selected",
+        post=(302, 200, 200, 200, 200, 200),
+        data=lambda world: {"task": world.extra[TaskStatus.FULL].public_id},
+    ),
+    Row("task_detail", FULL, get=(302, 404, 200, 200, 200, 200)),
+    Row("task_log", FULL, get=(302, 404, 200, 200, 200, 200)),
+    # Another task runs into the same target: an operator is told so.
+    Row("task_start", READY, post=(302, 404, 403, 409, 409, 409)),
+    Row("task_stop", FULL, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
+    Row("task_resume", FAILED, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 409, 409, 409)),
+    Row("task_delete", FAILED, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
+]
