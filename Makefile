@@ -11,6 +11,8 @@ PY := .venv/bin/python
 SETUP := .venv/.setup
 SERVERS := .servers/.fetched
 KERNEL := migrations_app/engine/kernel.py
+# A command with the settings of a test run: throw-away keys, a temporary data folder.
+SETTINGS := $(PY) -m tests.support.environment
 CODE := manage.py migrations_app portal scripts tests $(wildcard events)
 
 # Longer runs of the same tests: more kill -9, more random seeds.
@@ -61,13 +63,13 @@ test: $(SETUP) $(SERVERS) ## all tests (TESTS=path, ARGS='-k name', KILLS=100, S
 lint: $(SETUP) ## style, types and import rules
 	.venv/bin/ruff check $(CODE)
 	.venv/bin/ruff format --check $(CODE)
-	.venv/bin/mypy $(CODE)
+	$(SETTINGS) .venv/bin/mypy $(CODE)
 	.venv/bin/lint-imports
 
 .PHONY: check
 check: lint $(SETUP) ## lint, Django's checks, and models without their migration
-	$(PY) manage.py check --fail-level WARNING
-	$(PY) manage.py makemigrations --check --dry-run
+	$(SETTINGS) $(PY) manage.py check --fail-level WARNING
+	$(SETTINGS) $(PY) manage.py makemigrations --check --dry-run
 
 .PHONY: format
 format: $(SETUP) ## format the code and fix what can be fixed

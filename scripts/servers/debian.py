@@ -20,10 +20,18 @@ from .table import Debs
 SOURCES = Path("/etc/apt")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 LIBRARY = re.compile(r"lib|lua-|zlib1g$")  # dependencies that are followed; tools, scripts and data are not
-BASES = {"experimental": "trixie"}  # its own base is sid, whose C library may be newer than the machine's kernel likes
-DEPENDS = (
-    "--recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances".split()
-)
+BASES = {
+    "experimental": "trixie"
+}  # its own base is sid, whose C library may be newer than the machine's kernel likes
+DEPENDS = [
+    "--recurse",
+    "--no-recommends",
+    "--no-suggests",
+    "--no-conflicts",
+    "--no-breaks",
+    "--no-replaces",
+    "--no-enhances",
+]
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,10 @@ class Suite:
             work = self._update()
             if self.name in BASES or self.name.endswith("-backports"):
                 # These have a low priority: the packages that are asked for come from here, the rest from the base.
-                pins = (f"Package: {' '.join(wanted.packages)}\nPin: release {by}={self.name}\nPin-Priority: 990\n" for by in "na")
+                pins = (
+                    f"Package: {' '.join(wanted.packages)}\nPin: release {by}={self.name}\nPin-Priority: 990\n"
+                    for by in "na"
+                )
                 (work / "etc/preferences").write_text("\n".join(pins))
             names = self.closure(wanted)
             self.debs.mkdir(parents=True, exist_ok=True)
@@ -119,7 +130,9 @@ class Suite:
             name = queue.pop(0)
             if name not in found:
                 found.append(name)
-                queue += [below for below in graph.get(name, []) if LIBRARY.match(below) and below not in without]
+                queue += [
+                    below for below in graph.get(name, []) if LIBRARY.match(below) and below not in without
+                ]
         return sorted(found)
 
     def _depends(self, packages: tuple[str, ...]) -> dict[str, list[str]]:
@@ -154,7 +167,9 @@ class Suite:
 
     def _apt(self, *command: str, cwd: Path | None = None) -> str:
         # The machine's own /etc/apt/apt.conf.d is read before APT_CONFIG's file: proxies and certificates stay in force.
-        return run(list(command), env={**os.environ, "APT_CONFIG": f"{self._work}/apt.conf", "LC_ALL": "C"}, cwd=cwd)
+        return run(
+            list(command), env={**os.environ, "APT_CONFIG": f"{self._work}/apt.conf", "LC_ALL": "C"}, cwd=cwd
+        )
 
     def close(self) -> None:
         if self._work is not None:

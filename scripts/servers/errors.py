@@ -11,11 +11,15 @@ class NotToBeHad(Exception):
 
 
 def run(
-    command: list[str], *, env: dict[str, str] | None = None, cwd: Path | None = None, stdin: int = subprocess.DEVNULL
+    command: list[str],
+    *,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: int = subprocess.DEVNULL,
 ) -> str:
     """Runs a command and returns its standard output; raises NotToBeHad with the line of its errors that says most."""
     try:
-        done = subprocess.run(  # noqa: S603 - the commands are written in this package
+        done = subprocess.run(
             command, env=env, cwd=cwd, stdin=stdin, capture_output=True, text=True, timeout=600, check=False
         )
     except FileNotFoundError:

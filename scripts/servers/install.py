@@ -38,7 +38,9 @@ def installed(place: Path) -> dict[str, tuple[str, Path]]:
     return found
 
 
-def install(row: Row, wheel: Path | None, sdist: Path | None, debs: list[Path], place: Path) -> tuple[str, Path]:
+def install(
+    row: Row, wheel: Path | None, sdist: Path | None, debs: list[Path], place: Path
+) -> tuple[str, Path]:
     """Returns version and folder. Raises NotToBeHad if it does not run here."""
     with tempfile.TemporaryDirectory(dir=place, prefix=f".{row.name}-") as name:
         home = Path(name, "server")

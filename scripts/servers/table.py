@@ -57,7 +57,9 @@ class Row:
     required: bool = True
     extra: tuple[str, ...] = ()  # further programs of the same folder that get a wrapper in bin/
     tls: bool = False
-    says: str = r"v=(\d+\.\d+\.\d+)"  # the version in the answer to --version; its group is the folder's version
+    says: str = (
+        r"v=(\d+\.\d+\.\d+)"  # the version in the answer to --version; its group is the folder's version
+    )
 
     @property
     def name(self) -> str:
@@ -233,7 +235,15 @@ TABLE: tuple[Row, ...] = (
             "bookworm",
             ("chromium-headless-shell", "chromium-common", "fonts-dejavu-core"),
             # What the printing, sound and graphics card libraries bring along; pages are drawn without a card.
-            without=("libc6", "libgl1-mesa-dri", "libllvm15", "libz3-4", "libperl5.36", "libicu72", "libgtk-3-0"),
+            without=(
+                "libc6",
+                "libgl1-mesa-dri",
+                "libllvm15",
+                "libz3-4",
+                "libperl5.36",
+                "libicu72",
+                "libgtk-3-0",
+            ),
             own_loader=False,
         ),
         extra=("chromium",),

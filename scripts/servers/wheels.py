@@ -18,7 +18,7 @@ from .table import Sdist, Wheel
 
 # pip wants a source's metadata before it hands the file over, and asks the source's own setup.py for it. This stand-in
 # answers in its place: old setup.py files fail under new Pythons, and none of their code needs to run.
-BACKEND = '''
+BACKEND = """
 import pathlib, sys
 
 __legacy__ = sys.modules[__name__]
@@ -32,7 +32,7 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
     folder.mkdir()
     folder.joinpath("METADATA").write_text(f"Metadata-Version: 2.1\\nName: {{name}}\\nVersion: {{version}}\\n")
     return folder.name
-'''
+"""
 
 
 def download(source: Wheel | Sdist, cache: Path) -> Path:
@@ -46,8 +46,17 @@ def download(source: Wheel | Sdist, cache: Path) -> Path:
         work = Path(name)
         (work / "files").mkdir()
         requirements = work / "requirements.txt"
-        requirements.write_text(" ".join([source.requirement, *(f"--hash=sha256:{value}" for value in hashes)]) + "\n")
-        options = ["--no-deps", "--require-hashes", "--requirement", str(requirements), "--dest", str(work / "files")]
+        requirements.write_text(
+            " ".join([source.requirement, *(f"--hash=sha256:{value}" for value in hashes)]) + "\n"
+        )
+        options = [
+            "--no-deps",
+            "--require-hashes",
+            "--requirement",
+            str(requirements),
+            "--dest",
+            str(work / "files"),
+        ]
         environment = dict(os.environ)
         if isinstance(source, Sdist):
             options += ["--no-binary", ":all:", "--no-build-isolation", "--use-pep517"]
@@ -90,7 +99,9 @@ def build(source: Sdist, file: Path, root: Path) -> None:
             raise NotToBeHad(f"it has to be compiled, and there is no {tool} on this machine")
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=".build-") as name:
         with tarfile.open(file) as archive:
-            archive.extractall(name, filter="data") if hasattr(tarfile, "data_filter") else archive.extractall(name)  # noqa: S202 - its hash is known
+            archive.extractall(name, filter="data") if hasattr(
+                tarfile, "data_filter"
+            ) else archive.extractall(name)  # noqa: S202 - its hash is known
         (top,) = Path(name).iterdir()
         folder = top / source.folder
         run(["make", "-s", f"-j{os.cpu_count() or 1}", *source.make], cwd=folder, stdin=subprocess.DEVNULL)

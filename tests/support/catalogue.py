@@ -15,7 +15,9 @@ missing: dict[str, int] = {}  # asked for and not there → how often; named in 
 def available(product: str = "", place: Path = PLACE) -> list[str]:
     """`redis-5.0.10`, `redis-7.0.15`, …: names by product and version, oldest first."""
     names = [path.parent.parent.name for path in place.glob("*/bin/server")]
-    return sorted((name for name in names if not product or name.rpartition("-")[0] == product), key=by_version)
+    return sorted(
+        (name for name in names if not product or name.rpartition("-")[0] == product), key=by_version
+    )
 
 
 def by_version(name: str) -> tuple[str, tuple[int, ...]]:

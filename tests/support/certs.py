@@ -41,7 +41,9 @@ class Authority:
     def client(self, name: str = "client", days: int = 30) -> Pair:
         return self._pair(name, days, ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(name)])
 
-    def _pair(self, name: str, days: int, purpose: x509.ObjectIdentifier, names: list[x509.GeneralName]) -> Pair:
+    def _pair(
+        self, name: str, days: int, purpose: x509.ObjectIdentifier, names: list[x509.GeneralName]
+    ) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         builder = self._builder(subject, key.public_key(), days)
@@ -61,7 +63,9 @@ class Authority:
         pair.key.chmod(0o600)
         return pair
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+    ) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key)
         builder = builder.serial_number(x509.random_serial_number())

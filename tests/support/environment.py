@@ -2,6 +2,8 @@
 
 Whatever the developer's own environment says, a test run has its own keys, its own data folder and no TLS redirect. Only
 DATABASE_URL is taken over, so that the same tests can be run on PostgreSQL.
+
+`python -m tests.support.environment COMMAND…` runs a command with these settings (mypy and `manage.py check` read them too).
 """
 
 from __future__ import annotations
@@ -10,11 +12,21 @@ import atexit
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 import tempfile
 import uuid
 
 # Names that settings read; each also exists as NAME_FILE, and both at once is refused.
-OURS = ("SECRET_KEY", "CREDENTIAL_KEYS", "SECURE_SSL", "DEBUG", "ALLOWED_HOSTS", "SWITCHYARD_DATA_DIR", "LOG_FORMAT")
+OURS = (
+    "SECRET_KEY",
+    "CREDENTIAL_KEYS",
+    "SECURE_SSL",
+    "DEBUG",
+    "ALLOWED_HOSTS",
+    "SWITCHYARD_DATA_DIR",
+    "LOG_FORMAT",
+)
 # Every process of this run has it in its environment, so that one that lives on can be found.
 RUN = uuid.uuid4().hex
 
@@ -40,3 +52,6 @@ def prepare() -> None:
 
 
 prepare()
+
+if __name__ == "__main__":
+    sys.exit(subprocess.call(sys.argv[1:]))

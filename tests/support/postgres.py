@@ -39,7 +39,18 @@ class Postgres:
         if not self.data.exists():
             self._initialize()
         self._process = Process(
-            [self._server, "-D", self.data, "-p", str(self.port), "-h", LOOPBACK, "-k", self.dir, *self._options()],
+            [
+                self._server,
+                "-D",
+                self.data,
+                "-p",
+                str(self.port),
+                "-h",
+                LOOPBACK,
+                "-k",
+                self.dir,
+                *self._options(),
+            ],
             self.log,
             cwd=self.dir,
             user=self._uid,
@@ -52,7 +63,10 @@ class Postgres:
                 return connection.execute("SELECT 1").fetchone() == (1,)
 
         wait_for(
-            answers, timeout, lambda: f"PostgreSQL does not answer:\n{process.tail()}", ignore=(psycopg.OperationalError,)
+            answers,
+            timeout,
+            lambda: f"PostgreSQL does not answer:\n{process.tail()}",
+            ignore=(psycopg.OperationalError,),
         )
         return self
 
@@ -98,7 +112,19 @@ class Postgres:
         if self._uid is not None:
             os.chown(self.dir, self._uid, self._uid)
         done = subprocess.run(
-            [self._initdb, "-D", self.data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"],
+            [
+                self._initdb,
+                "-D",
+                self.data,
+                "-U",
+                USER,
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-locale",
+                "--no-sync",
+            ],
             user=self._uid,
             group=self._uid,
             extra_groups=[] if self._uid is not None else None,
@@ -112,5 +138,10 @@ class Postgres:
 
     @staticmethod
     def _options() -> list[str]:
-        settings = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "100"}
+        settings = {
+            "fsync": "off",
+            "synchronous_commit": "off",
+            "full_page_writes": "off",
+            "max_connections": "100",
+        }
         return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

@@ -105,7 +105,9 @@ def descendants_of(pid: int) -> list[int]:
 
 def describe(pid: int) -> str:
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        command = (
+            Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        )
     except OSError:
         command = "?"
     return f"{pid} {command[:160]}"

@@ -182,7 +182,11 @@ class FaultProxy:
 
     def wait_for_connections(self, count: int, timeout: float = 10) -> None:
         """Until `count` connections have been accepted since the start."""
-        wait_for(lambda: self.counters.connections >= count, timeout, f"fewer than {count} connections through the proxy")
+        wait_for(
+            lambda: self.counters.connections >= count,
+            timeout,
+            f"fewer than {count} connections through the proxy",
+        )
 
     def wait_for_bytes(self, count: int, way: Way = Way.DOWN, timeout: float = 10) -> None:
         wait_for(lambda: self.counters.bytes[way] >= count, timeout, f"fewer than {count} bytes {way.value}")

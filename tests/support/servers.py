@@ -200,7 +200,10 @@ class Server:
         if self.authority is not None:
             given |= {"ssl": True, "ssl_ca_certs": str(self.authority.ca)}
             if self.client_pair:
-                given |= {"ssl_certfile": str(self.client_pair.cert), "ssl_keyfile": str(self.client_pair.key)}
+                given |= {
+                    "ssl_certfile": str(self.client_pair.cert),
+                    "ssl_keyfile": str(self.client_pair.key),
+                }
         # CLIENT SETINFO is unknown before 7.2; redis-py would send it on every connection.
         given |= {"driver_info": None}
         return redis.Redis(**(given | options))
@@ -227,7 +230,8 @@ class Server:
         return "\n".join([*lines, ""])
 
     def _running(self) -> Process:
-        assert self._process is not None and self._process.alive, f"{self} is not running"
+        assert self._process is not None, f"{self} was never started"
+        assert self._process.alive, f"{self} is not running. Its log:\n{self._process.tail()}"
         return self._process
 
     def _wait_until_it_answers(self, timeout: float) -> None:

@@ -146,7 +146,9 @@ def test_a_folder_is_named_after_what_the_server_says(tmp_path: Path) -> None:
 
 def test_what_does_not_run_is_not_to_be_had(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "tool").write_text("#!/bin/sh\necho 'tool: libmissing.so: cannot open' >&2\nexit 127\n")
+    (tmp_path / "root" / "tool").write_text(
+        "#!/bin/sh\necho 'tool: libmissing.so: cannot open' >&2\nexit 127\n"
+    )
     (tmp_path / "root" / "tool").chmod(0o755)
     row = Row("redis", "1.2.3", "tool")
     install.write_wrappers(row, tmp_path)
@@ -154,9 +156,7 @@ def test_what_does_not_run_is_not_to_be_had(tmp_path: Path) -> None:
         install.prove(row, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("ci", "required", "code"), [("", True, 0), ("true", True, 1), ("true", False, 0)]
-)
+@pytest.mark.parametrize(("ci", "required", "code"), [("", True, 0), ("true", True, 1), ("true", False, 0)])
 def test_a_missing_server_is_named_and_counts_in_ci_if_required(
     ci: str,
     required: bool,
@@ -166,7 +166,7 @@ def test_a_missing_server_is_named_and_counts_in_ci_if_required(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("CI", ci)
-    monkeypatch.setattr(debian.shutil, "which", lambda _: None)
+    monkeypatch.setattr("scripts.servers.debian.shutil.which", lambda _: None)
     row = Row("redis", "9.9.9", "server", debs=Debs("nowhere", ("redis",)), required=required)
     assert command.fetch([row], tmp_path, tmp_path / "cache") == code
     printed = capsys.readouterr().out
@@ -175,5 +175,8 @@ def test_a_missing_server_is_named_and_counts_in_ci_if_required(
 
 
 def test_the_line_that_says_most() -> None:
-    assert reason("Reading lists\nE: Unable to locate package x\nnote: more\n") == "E: Unable to locate package x"
+    assert (
+        reason("Reading lists\nE: Unable to locate package x\nnote: more\n")
+        == "E: Unable to locate package x"
+    )
     assert reason("") == "it said nothing"

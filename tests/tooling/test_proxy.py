@@ -169,7 +169,9 @@ def test_hook_rewrites_one_way(proxy: FaultProxy, connect: Callable[[], socket.s
     assert ask(connection, b"good") == b"good"
 
 
-def test_a_dead_server_is_a_closed_connection(fault_proxy: Callable[..., FaultProxy], free_port: Callable[[], int]) -> None:
+def test_a_dead_server_is_a_closed_connection(
+    fault_proxy: Callable[..., FaultProxy], free_port: Callable[[], int]
+) -> None:
     proxy = fault_proxy(("127.0.0.1", free_port()))
     with socket.create_connection(proxy.address, timeout=5) as connection:
         assert connection.recv(1) == b""

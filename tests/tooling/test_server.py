@@ -20,7 +20,9 @@ from tests.support.servers import Server
 from tests.support.wait import wait_for
 
 
-@pytest.mark.parametrize("version", ["redis-5", "redis-6.2", "redis-7.0", "redis-8.0", "valkey-8.0", "valkey-9"])
+@pytest.mark.parametrize(
+    "version", ["redis-5", "redis-6.2", "redis-7.0", "redis-8.0", "valkey-8.0", "valkey-9"]
+)
 def test_starts_what_was_asked_for(redis_server: ServerFactory, version: str) -> None:
     server = redis_server(version)
     with server.client() as client:
@@ -133,7 +135,12 @@ def test_prefixes_end_at_a_boundary(tmp_path: Path) -> None:
     for name in ("redis-7.0.15", "redis-7.4.1", "redis-10.0.0", "valkey-9.1.2"):
         (tmp_path / name / "bin").mkdir(parents=True)
         (tmp_path / name / "bin" / "server").touch()
-    assert catalogue.available(place=tmp_path) == ["redis-7.0.15", "redis-7.4.1", "redis-10.0.0", "valkey-9.1.2"]
+    assert catalogue.available(place=tmp_path) == [
+        "redis-7.0.15",
+        "redis-7.4.1",
+        "redis-10.0.0",
+        "valkey-9.1.2",
+    ]
     assert catalogue.find("redis-7", tmp_path) == "redis-7.4.1"
     assert catalogue.find("redis-7.0", tmp_path) == "redis-7.0.15"
     assert catalogue.find("redis", tmp_path) == "redis-10.0.0"
