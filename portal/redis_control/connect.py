@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.conf import settings
@@ -211,6 +211,21 @@ def speaks_tls(params: EndpointParams) -> bool:
     return _try(params, handshake)
 
 
+def wants_certificate(params: EndpointParams) -> bool:
+    """Whether the server refuses clients without a certificate. In TLS 1.3 it says so after the handshake only, and what
+    has been sent meanwhile turns the alert into a reset: so nothing is sent here."""
+
+    def listen(sock: socket.socket) -> bool:
+        try:
+            with _wrap(sock, replace(params, tls_verify=False)) as secure:
+                secure.recv(1)
+        except ssl.SSLError as error:
+            return "CERTIFICATE_REQUIRED" in (error.reason or "")
+        return False
+
+    return _try(params, listen)
+
+
 def speaks_http(params: EndpointParams) -> bool:
     """Whether a web server answers. Some close without a word on anything that is not HTTP."""
     return _try(params, lambda sock: _answer(sock, b"GET / HTTP/1.0\r\n\r\n", 5) == b"HTTP/")
@@ -235,7 +250,7 @@ def _try(params: EndpointParams, ask: Callable[[socket.socket], bool]) -> bool:
         raw.settimeout(min(params.timeout, 2.0))
         try:
             return ask(raw)
-        except OSError:
+        except (OSError, errors.ProbeError):
             return False
 
 

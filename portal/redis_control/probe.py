@@ -17,6 +17,7 @@ from portal.redis_control.connect import (
     open_socket,
     speaks_http,
     speaks_tls,
+    wants_certificate,
 )
 
 
@@ -292,8 +293,6 @@ def _explain(error: redis_errors.RedisError, params: EndpointParams) -> errors.P
         return errors.PasswordNeeded()
     if "PROTECTED MODE" in upper or upper.startswith("DENIED"):
         return errors.ProtectedMode()
-    if "CERTIFICATE_REQUIRED" in upper or "CERTIFICATE REQUIRED" in upper:
-        return errors.ClientCertificateNeeded()
     if isinstance(error, redis_errors.NoPermissionError):
         return errors.NoPermission(
             f"The user lacks a permission: {text}.", advice="Grant it with ACL SETUSER."
@@ -306,6 +305,8 @@ def _explain(error: redis_errors.RedisError, params: EndpointParams) -> errors.P
     if isinstance(error, (redis_errors.InvalidResponse, redis_errors.ConnectionError)):
         if not params.tls and speaks_tls(params):
             return errors.TlsNeeded()
+        if params.tls and wants_certificate(params):
+            return errors.ClientCertificateNeeded()
         if isinstance(error, redis_errors.InvalidResponse) or speaks_http(params):
             return errors.NotRedis()
         return errors.Closed(f"{params.address} closed the connection without an answer.")

@@ -18,7 +18,9 @@ TABLES = [
     importlib.import_module(f"tests.{path.parent.name}.url_table")
     for path in sorted(Path(__file__).parent.parent.glob("*/url_table.py"))
 ]
-CASES = [(table, row, index, role) for table in TABLES for row in table.ROWS for index, role in enumerate(ROLES)]
+CASES = [
+    (table, row, index, role) for table in TABLES for row in table.ROWS for index, role in enumerate(ROLES)
+]
 
 
 def url_names(resolver: URLResolver) -> Iterator[str | None]:

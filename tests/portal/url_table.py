@@ -76,7 +76,13 @@ ROWS = [
     ),
     Row("instance_detail", instance, get=(302, 404, 200, 200, 200, 200)),
     Row("instance_refresh", instance, post=(302, 404, 403, 302, 302, 302)),
-    Row("instance_edit", instance, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302), data=edit),
+    Row(
+        "instance_edit",
+        instance,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+        data=edit,
+    ),
     Row("instance_delete", instance, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
     Row("account_list", get=(302, 200, 200, 200, 200, 200)),
     Row(

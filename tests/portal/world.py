@@ -37,7 +37,9 @@ def make_user(name: str, **kwargs: Any) -> User:
     return user
 
 
-def make_instance(account: Account, name: str, *, host: str = "", password: str = "", **kwargs: Any) -> Instance:
+def make_instance(
+    account: Account, name: str, *, host: str = "", password: str = "", **kwargs: Any
+) -> Instance:
     values: dict[str, Any] = {
         "status": InstanceStatus.ONLINE,
         "edition": Edition.VALKEY,
