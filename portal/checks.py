@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.exceptions import ImproperlyConfigured
 
 from portal import keys, networks
@@ -118,7 +119,7 @@ def collected(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     if settings.COLLECTED or settings.DEBUG:
         return []
     return [
-        Warning(
+        checks.Warning(
             "Static files have not been collected: browsers load them again on every visit.",
             hint="Run `python manage.py collectstatic --no-input` at each release.",
             id="portal.W001",

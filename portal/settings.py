@@ -1,8 +1,7 @@
 """Settings, all from the environment. Each name also takes `NAME_FILE`, the path of a file with the value (portal/env.py).
 
 Safe by default: without any setting but SECRET_KEY and CREDENTIAL_KEYS the console runs with DEBUG off,
-answers to localhost only and insists on TLS. `docs/settings.md` lists the names; `manage.py check --deploy`
-says what is missing.
+answers to localhost only and insists on TLS. `manage.py check --deploy` says what is missing.
 """
 
 from __future__ import annotations

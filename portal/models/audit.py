@@ -50,6 +50,14 @@ class AuditEntry(models.Model):
     def __str__(self) -> str:
         return f"{self.action} {self.object_name}".strip()
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.pk is not None:
+            raise TypeError("Audit entries are not changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("Audit entries are not deleted.")
+
     @property
     def detail_items(self) -> list[tuple[str, str]]:
         """The details that say something, as (name, text) for people."""
@@ -58,11 +66,3 @@ class AuditEntry(models.Model):
             for name, value in self.details.items()
             if value not in (None, "", [], False)
         ]
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        if self.pk is not None:
-            raise TypeError("Audit entries are not changed.")
-        super().save(*args, **kwargs)
-
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError("Audit entries are not deleted.")

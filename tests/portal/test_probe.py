@@ -16,7 +16,7 @@ from tests.support.servers import Server
 
 def params(server: Server, **changes: object) -> EndpointParams:
     values = {"host": server.host, "port": server.port, "password": server.password, "timeout": 3.0}
-    return EndpointParams(**(values | changes))  # type: ignore[arg-type]
+    return EndpointParams(**(values | changes))
 
 
 @contextmanager
@@ -58,7 +58,8 @@ class TestDetection:
         assert found.database_count == 20
         assert found.databases == [{"index": 3, "keys": 2, "expires": 1}]
         assert found.memory_max == 0
-        assert found.memory_used and found.memory_host
+        assert found.memory_used
+        assert found.memory_host
         assert len(found.run_id) == 40
         assert [(node.role, node.port, node.run_id) for node in found.nodes] == [
             ("master", server.port, found.run_id)

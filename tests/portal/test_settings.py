@@ -21,7 +21,7 @@ PRODUCTION = {"ALLOWED_HOSTS": "console.example.com"}
 
 def manage(*arguments: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     base = {"PATH": os.environ["PATH"], "SWITCHYARD_DATA_DIR": str(folder), "HOME": str(folder)}
-    return subprocess.run(  # noqa: S603 - our own manage.py
+    return subprocess.run(
         [sys.executable, ROOT / "manage.py", *arguments],
         env=base | environ,
         capture_output=True,
