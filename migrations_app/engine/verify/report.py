@@ -37,15 +37,11 @@ def _lines(report: VerifyReport) -> Iterator[str]:
         key = escaped(item.key, _KEY)
         yield f"{item.kind}: db{item.database} '{key}'{detail}: source {item.source}, target {item.target}"
     if unlisted := report.differences - len(report.items):
-        yield f"… and {_count(unlisted, 'more difference')}"
+        yield f"… and {unlisted} more"
     if report.differences:
         yield ", ".join(f"{kind} {count}" for kind, count in sorted(report.by_kind.items()))
-    keys, differences = _count(report.keys, "key"), _count(report.differences, "difference")
-    yield (
-        f"verified: {keys}, {differences}"
-        if report.complete
-        else f"stopped after {keys}, {differences} so far"
-    )
+    counts = f"{report.keys} keys, {report.differences} differences"  # one form, whatever the numbers: programs read it
+    yield f"verified: {counts}" if report.complete else f"stopped after {counts} so far"
 
 
 def _item(item: Difference) -> dict[str, Any]:
@@ -57,7 +53,3 @@ def _item(item: Difference) -> dict[str, Any]:
         "target": item.target,
         "detail": item.detail,
     }
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
