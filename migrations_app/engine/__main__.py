@@ -92,24 +92,53 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     urls = "redis://[user][:password]@host:port, rediss://… (TLS; ?ca_file=PATH, ?verify=no, ?server_name=NAME) or unix:///path"
-    parser = _Parser(prog="python -m migrations_app.engine", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = _Parser(
+        prog="python -m migrations_app.engine",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="run | verify")
 
-    run = commands.add_parser("run", help="copy a source to a target, and follow it", description=f"SOURCE and TARGET: {urls}")
+    run = commands.add_parser(
+        "run", help="copy a source to a target, and follow it", description=f"SOURCE and TARGET: {urls}"
+    )
     run.add_argument("source", metavar="SOURCE")
     run.add_argument("target", metavar="TARGET")
-    run.add_argument("--phases", choices=[phases.value for phases in Phases], default=Phases.FULL_INCREMENTAL.value)
-    run.add_argument("--link", metavar="NAME", default="default", help="a run with the same name goes on where the last one stopped")
-    run.add_argument("--stop-when-caught-up", action="store_true", help="end when the target has caught up with the source")
-    run.add_argument("--allow-full-resync", action="store_true", help="start the full phase again when nothing else is possible")
-    run.add_argument("--retry-minutes", type=float, default=120.0, metavar="N", help="how long a lost side is tried again (120)")
+    run.add_argument(
+        "--phases", choices=[phases.value for phases in Phases], default=Phases.FULL_INCREMENTAL.value
+    )
+    run.add_argument(
+        "--link",
+        metavar="NAME",
+        default="default",
+        help="a run with the same name goes on where the last one stopped",
+    )
+    run.add_argument(
+        "--stop-when-caught-up", action="store_true", help="end when the target has caught up with the source"
+    )
+    run.add_argument(
+        "--allow-full-resync",
+        action="store_true",
+        help="start the full phase again when nothing else is possible",
+    )
+    run.add_argument(
+        "--retry-minutes",
+        type=float,
+        default=120.0,
+        metavar="N",
+        help="how long a lost side is tried again (120)",
+    )
 
-    check = commands.add_parser("verify", help="compare two servers by value", description=f"SOURCE and TARGET: {urls}")
+    check = commands.add_parser(
+        "verify", help="compare two servers by value", description=f"SOURCE and TARGET: {urls}"
+    )
     check.add_argument("source", metavar="SOURCE")
     check.add_argument("target", metavar="TARGET")
     for command in (run, check):
         command.add_argument("--db", type=_databases, metavar="0,3", help="databases (all)")
-        command.add_argument("--json", action="store_true", help="one line with the result on standard output")
+        command.add_argument(
+            "--json", action="store_true", help="one line with the result on standard output"
+        )
     return parser
 
 
@@ -129,7 +158,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"error: {error.message} [{error.id}]")
         _say(f"what to do: {error.advice}")
         if args.json:
-            print(json.dumps({"outcome": "failed", "error": error.id, "message": error.message, "advice": error.advice}))
+            print(
+                json.dumps(
+                    {"outcome": "failed", "error": error.id, "message": error.message, "advice": error.advice}
+                )
+            )
         return USAGE if isinstance(error, UsageError) else FAILED
 
 
@@ -162,7 +195,9 @@ def _verify(args: argparse.Namespace, stop: _Stop) -> int:
         nonlocal last
         if time.monotonic() - last >= 2.0:
             last = time.monotonic()
-            _say(f"verifying · {progress.keys_done} of {progress.keys_total} keys · {progress.differences} differences")
+            _say(
+                f"verifying · {progress.keys_done} of {progress.keys_total} keys · {progress.differences} differences"
+            )
 
     report = verify(
         Endpoint.parse(args.source),

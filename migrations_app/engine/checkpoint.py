@@ -28,7 +28,9 @@ class CheckpointError(EngineError):
 def check_name(name: str) -> str:
     """The name of a link, or `UsageError`."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for a link: 1 to 64 letters, digits, dots, dashes and underscores")
+        raise UsageError(
+            f"{name!r} is no name for a link: 1 to 64 letters, digits, dots, dashes and underscores"
+        )
     return name
 
 
@@ -97,7 +99,9 @@ class Checkpoint:
             return cls(epoch=0)
         try:
             if int(fields[b"format"]) != FORMAT:
-                raise CheckpointError(f"the checkpoint has format {fields[b'format'].decode()}, this engine knows {FORMAT}")
+                raise CheckpointError(
+                    f"the checkpoint has format {fields[b'format'].decode()}, this engine knows {FORMAT}"
+                )
             held = fields.get(b"held", b"").decode()
             return cls(
                 epoch=int(fields[b"epoch"]),

@@ -97,7 +97,9 @@ class Client:
             extra: tuple[Arg, ...] = ("MATCH", pattern) if pattern else ()
             reply = self.execute("SCAN", cursor, *extra, "COUNT", count)
             if not isinstance(reply, list) or len(reply) != 2 or not isinstance(reply[0], bytes):
-                raise errors.ProtocolError(f"{self.endpoint.address}: SCAN answered something else than a page of keys")
+                raise errors.ProtocolError(
+                    f"{self.endpoint.address}: SCAN answered something else than a page of keys"
+                )
             cursor, keys = reply[0], reply[1]
             if keys:
                 yield keys  # type: ignore[misc]
@@ -171,7 +173,9 @@ def error_of(reply: ReplyError, command: str, endpoint: Endpoint) -> errors.Engi
     if "max number of clients" in reply:
         return errors.ConnectError(message, advice="Raise maxclients of the server, or close idle clients.")
     if code == "DENIED":
-        return errors.PermissionDenied(message, advice="The server runs in protected mode: set a password or `bind`.")
+        return errors.PermissionDenied(
+            message, advice="The server runs in protected mode: set a password or `bind`."
+        )
     return errors.TargetError(message)
 
 

@@ -108,11 +108,11 @@ class Deferred:
             if not answers.left:
                 return answers
             page = target.execute("HSCAN", self.key, 0, "COUNT", _CHUNK)
-            names = page[1][::2]  # type: ignore[index]
+            names: list[bytes] = page[1][::2]  # type: ignore[index, assignment]
         keys: dict[int, list[bytes]] = {}
         for name in names:
-            number, _, key = name.partition(b":")  # type: ignore[union-attr]
-            keys.setdefault(int(number), []).append(key)  # type: ignore[arg-type]
+            number, _, key = name.partition(b":")
+            keys.setdefault(int(number), []).append(key)
         with Client(self._source, timeout=self._timeout, name=self._name) as source:
             for database, some in keys.items():
                 source.execute("SELECT", database)

@@ -48,7 +48,9 @@ class Endpoint:
             raise UsageError(f"{shown}: the URL must begin with redis://, rediss:// or unix://")
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         if unknown := set(options) - _OPTIONS:
-            raise UsageError(f"{shown}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(_OPTIONS))}")
+            raise UsageError(
+                f"{shown}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(_OPTIONS))}"
+            )
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         if parts.scheme == "unix":
             if not parts.path:
@@ -59,7 +61,9 @@ class Endpoint:
         if not parts.hostname:
             raise UsageError(f"{shown}: the host is missing (redis://HOST:PORT)")
         if parts.path not in {"", "/"}:
-            raise UsageError(f"{shown}: a database number does not belong in the URL; choose databases with --db")
+            raise UsageError(
+                f"{shown}: a database number does not belong in the URL; choose databases with --db"
+            )
         if port == 0:
             raise UsageError(f"{shown}: the port must be from 1 to 65535")
         tls = parts.scheme == "rediss"

@@ -47,7 +47,9 @@ class HostUnknown(ConnectError):
 
 class ConnectionRefused(ConnectError):
     id = "connection.refused"
-    advice = "Check the port, that the server runs, and that a firewall or `bind` does not exclude this machine."
+    advice = (
+        "Check the port, that the server runs, and that a firewall or `bind` does not exclude this machine."
+    )
 
 
 class ConnectionTimeout(ConnectError):
@@ -125,7 +127,9 @@ class SnapshotError(EngineError):
     """The snapshot is damaged, cut short, or holds something that the engine does not know."""
 
     id = "snapshot.invalid"
-    advice = "Start the task again; if it happens again, check the source (its log, its memory) and the network."
+    advice = (
+        "Start the task again; if it happens again, check the source (its log, its memory) and the network."
+    )
 
 
 class SnapshotChecksumError(SnapshotError):
@@ -146,7 +150,9 @@ class UnsupportedData(EngineError):
     """Something that cannot be expressed on the target, or that the engine does not know. It is never skipped."""
 
     id = "data.unsupported"
-    advice = "Leave the key out (delete it or choose other databases) or use a newer target, then start again."
+    advice = (
+        "Leave the key out (delete it or choose other databases) or use a newer target, then start again."
+    )
 
 
 class UnknownCommand(UnsupportedData):

@@ -59,7 +59,9 @@ class ExpiryRule:
         _, key, amount, *options = entry.args
         at = int(amount) * unit + (self._now() if relative else 0)
         if self._defer(entry.database, key, at, relative):
-            return [(entry.database, [b"PERSIST", key])]  # the expiry that it had must not strike meanwhile either
+            return [
+                (entry.database, [b"PERSIST", key])
+            ]  # the expiry that it had must not strike meanwhile either
         return [(entry.database, [b"PEXPIREAT", key, b"%d" % at, *options])]
 
     def _set(self, entry: Entry) -> Emitted:
@@ -68,7 +70,9 @@ class ExpiryRule:
             option = args[place].upper()
             if option in _UNIT:
                 at = int(args[place + 1]) * _UNIT[option] + (self._now() if option in _RELATIVE else 0)
-                return self._write(entry, [*args[:place], *args[place + 2 :]], at, relative=option in _RELATIVE)
+                return self._write(
+                    entry, [*args[:place], *args[place + 2 :]], at, relative=option in _RELATIVE
+                )
         return [(entry.database, args)]
 
     def _write(self, entry: Entry, command: list[bytes], at: int, *, relative: bool) -> Emitted:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import anycrc
 
@@ -179,6 +179,8 @@ _GROUPS: Final = 9  # consumer groups of a stream
 _CONSUMERS: Final = 10  # consumers of a group
 _MODULE: Final = 11  # a module's value: opcodes until 0
 _PENDING: Final = 12  # pending entries of a group: 24 bytes and a length
+_PRODUCERS: Final = 13  # producers of a stream that repeat themselves safely (Redis 8.6)
+_PRODUCED: Final = 14  # what one of them has sent: a string and the identifier of the entry
 
 Step = tuple[int, int]
 
@@ -204,6 +206,8 @@ _PROGRAMS: Final[dict[int, tuple[Step, ...]]] = {
     18: (_count(_LENGTH_STRING),),  # quicklist 2
     19: (_count(_STRINGS, 2), *_STREAM_TAIL_2),  # stream 2
     21: (_count(_STRINGS, 2), *_STREAM_TAIL_2),  # stream 3
+    # stream 4: then how long and how many are remembered, what is, and two counters
+    26: (_count(_STRINGS, 2), *_STREAM_TAIL_2, (_LENGTHS, 2), _count(_PRODUCERS), (_LENGTHS, 2)),
 }
 _REDIS_ONLY: Final[dict[int, tuple[Step, ...]]] = {
     24: ((_RAW, 8), _count(_TTL_PAIR)),  # hash with field expiry
@@ -214,16 +218,7 @@ _VALKEY_ONLY: Final[dict[int, tuple[Step, ...]]] = {
 }
 # Types whose whole value is one string: string, zipmap, ziplists, intset, listpacks.
 SINGLE: Final = frozenset({0, 9, 10, 11, 12, 13, 16, 17, 20})
-
-TYPE_NAMES: Final = {
-    0: "string",
-    **dict.fromkeys((1, 10, 14, 18), "list"),
-    **dict.fromkeys((2, 11, 20), "set"),
-    **dict.fromkeys((3, 5, 12, 17), "zset"),
-    **dict.fromkeys((4, 9, 13, 16, 22, 24, 25), "hash"),
-    **dict.fromkeys((6, 7), "module"),
-    **dict.fromkeys((15, 19, 21), "stream"),
-}
+STREAMS: Final = frozenset({15, 19, 21})
 
 
 class ValueWalker:
@@ -249,9 +244,11 @@ class ValueWalker:
             return
         program = _PROGRAMS.get(kind) or (_VALKEY_ONLY if self.valkey else _REDIS_ONLY).get(kind)
         if program is None:
-            raise UnsupportedData(f"the snapshot holds a value of type {kind}, which this engine does not know")
+            raise UnsupportedData(
+                f"the snapshot holds a value of type {kind}, which this engine does not know"
+            )
         self._steps = list(reversed(program))
-        self._stream = {15: 1, 19: 2, 21: 3}.get(kind, 0)
+        self._stream = {15: 1, 19: 2, 21: 3, 26: 3}.get(kind, 0)
 
     def shift(self, count: int) -> None:
         """The caller has removed `count` bytes from the front of its buffer."""
@@ -286,6 +283,10 @@ class ValueWalker:
                     # name, seen time (and active time from stream 3 on), identifiers of the pending entries
                     steps += [_count(_RAW, 16), (_RAW, 16 if self._stream == 3 else 8), (_STRINGS, 1)]
                 continue
+            elif kind == _PRODUCERS:
+                if left:
+                    steps += [(kind, left - 1), _count(_PRODUCED), (_STRINGS, 1)]
+                continue
             else:
                 left = self._elements(kind, left, buf, end)
             if left:
@@ -295,7 +296,12 @@ class ValueWalker:
 
     def _group(self) -> list[Step]:
         """One consumer group, last step first: name, last identifier (and entries read), pending entries, consumers."""
-        return [_count(_CONSUMERS), _count(_PENDING), (_LENGTHS, 2 if self._stream == 1 else 3), (_STRINGS, 1)]
+        return [
+            _count(_CONSUMERS),
+            _count(_PENDING),
+            (_LENGTHS, 2 if self._stream == 1 else 3),
+            (_STRINGS, 1),
+        ]
 
     def _elements(self, kind: int, left: int, buf: bytes | bytearray, end: int) -> int:
         """Whole elements of the composite kinds; returns how many are left."""
@@ -330,6 +336,15 @@ class ValueWalker:
                     break
                 pos, rest = skip_strings(buf, pos, end, 2)
                 if rest:
+                    break
+            elif kind == _PRODUCED:
+                pos, rest = skip_strings(buf, pos, end, 1)
+                if rest:
+                    break
+                _, pos = read_length(buf, pos, end)
+                if pos >= 0:
+                    _, pos = read_length(buf, pos, end)
+                if pos < 0:
                     break
             elif kind == _PENDING:
                 if pos + 24 > end:
@@ -379,14 +394,28 @@ _OP_MODULE_AUX: Final = 0xF7
 _LOWEST_OPCODE: Final = 0xF3
 
 
+class Rewriting(Protocol):
+    """Takes a serialised value in pieces and gives the commands that build it; `note` says what they cannot carry."""
+
+    note: str
+
+    def feed(self, piece: bytes) -> list[list[bytes]]: ...
+
+    def finish(self) -> list[list[bytes]]: ...
+
+
 class SnapshotPlan:
     """What the target takes and what the link wants; made once per snapshot.
 
     `stamp` is the version number of DUMP payloads that the target writes itself (so accepts). `defer_before` is a time in ms:
-    a key that expires before it is written without expiry and reported in `SnapshotBatch.deferred`.
+    a key that expires before it is written without expiry and reported in `SnapshotBatch.deferred`. A string that is larger than
+    `stream_from` bytes goes through while it arrives; a collection larger than `rewrite_from` (a stream: four times that, since
+    commands cannot carry all of it) goes as commands, which the object that `rewriter` makes for its type byte and key gives (`rdb.base.Rewriter`).
     """
 
-    __slots__ = ("databases", "defer_before", "own_prefix", "stamp", "stream_from", "target_version")
+    __slots__ = (
+        "databases", "defer_before", "own_prefix", "rewrite_from", "rewriter", "stamp", "stream_from", "target_version",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -397,7 +426,11 @@ class SnapshotPlan:
         defer_before: int = 0,
         own_prefix: bytes = b"switchyard:",
         stream_from: int = 1 << 20,
+        rewrite_from: int = 16 << 20,
+        rewriter: Callable[[int, bytes], Rewriting | None] = lambda kind, key: None,
     ) -> None:
+        self.rewrite_from = rewrite_from
+        self.rewriter = rewriter
         self.stamp = stamp.to_bytes(2, "little")
         self.target_version = target_version
         self.databases = databases
@@ -417,7 +450,7 @@ class SnapshotBatch:
     database. `deferred` has (database, key, expiry in ms) of keys written without their expiry.
     """
 
-    __slots__ = ("aux", "commands", "data", "deferred", "done", "functions", "keys", "rest", "skipped")
+    __slots__ = ("aux", "commands", "data", "deferred", "done", "keys", "notes", "rest", "skipped")
 
     def __init__(self) -> None:
         self.data: list[bytes | bytearray] = []
@@ -425,8 +458,8 @@ class SnapshotBatch:
         self.keys: dict[int, int] = {}
         self.skipped = 0
         self.deferred: list[tuple[int, bytes, int]] = []
-        self.functions: list[bytes] = []
         self.aux: dict[bytes, bytes] = {}
+        self.notes: list[str] = []  # what a person should know
         self.done = False
         self.rest = b""  # what follows the snapshot in the block that ended it
 
@@ -457,6 +490,8 @@ class SnapshotKernel:
         self._through_skip = False
         self._through_crc = 0
         self._through_tail = b""
+        self._rewriting = False  # the value that is walked goes as commands
+        self._rewriter: Rewriting | None = None  # of that value; None when it is not wanted
         version = plan.target_version
         self._absttl = version >= (5,)
         self._pxat = version >= (6, 2)
@@ -532,11 +567,19 @@ class SnapshotKernel:
                 continue
             if self._key is not None:
                 if not walker.walk(buf, end):
-                    if self._kind in SINGLE and end - self._start >= self.plan.stream_from and self._begin_through(batch):
+                    size = end - self._start
+                    if self._kind in SINGLE and size >= self.plan.stream_from and self._begin_through(batch):
                         pos = self._start
                         continue
+                    limit = self.plan.rewrite_from * (4 if self._kind in STREAMS else 1)
+                    if self._rewriting or (size >= limit and self._begin_rewriting(batch)):
+                        self._rewrite(walker.pos, batch)
                     return self._start
-                self._emit(self._start, walker.pos, batch)
+                if self._rewriting:
+                    self._rewrite(walker.pos, batch)
+                    self._end_rewriting(batch)
+                else:
+                    self._emit(self._start, walker.pos, batch)
                 pos = walker.pos
                 self._key = None
                 continue
@@ -557,7 +600,9 @@ class SnapshotKernel:
             try:
                 walker.begin(kind, behind)
             except UnsupportedData as error:
-                raise UnsupportedData(f"key {key[:128]!r} in database {self.database}: {error.message}") from None
+                raise UnsupportedData(
+                    f"key {key[:128]!r} in database {self.database}: {error.message}"
+                ) from None
             self._key, self._kind, self._start = key, kind, behind
             # The type byte and the key are done with: only the value stays in the buffer while it is walked.
             pos = behind
@@ -609,11 +654,13 @@ class SnapshotKernel:
         if kind == _OP_FUNCTION:
             code, behind = read_string(buf, pos, end)
             if behind >= 0:
-                batch.functions.append(code)
+                self._function(code, batch)
             return behind
         if kind == 0xFF:
             if self.version < 5:
-                raise UnsupportedData(f"the snapshot has version {self.version}; servers from 3.0 on write 6 and later")
+                raise UnsupportedData(
+                    f"the snapshot has version {self.version}; servers from 3.0 on write 6 and later"
+                )
             if pos + 8 > end:
                 return -1
             batch.done = True
@@ -629,10 +676,19 @@ class SnapshotKernel:
             )
         raise UnsupportedData(f"the snapshot holds the opcode 0x{kind:02x}, which this engine does not know")
 
+    def _function(self, code: bytes, batch: SnapshotBatch) -> None:
+        if self.plan.target_version < (7,):
+            raise UnsupportedData(
+                f"the source holds a function library, which the target does not know: {code[:64]!r}",
+                advice="Choose a target of version 7.0 or later, or delete the functions on the source.",
+            )
+        batch.data.append(encode(b"FUNCTION", b"LOAD", b"REPLACE", code))
+        batch.commands += 1
+
     def _attributes(self, batch: SnapshotBatch) -> tuple[int, list[bytes], bool]:
         """Expiry in ms (0: none), further arguments of RESTORE, and whether the key is wanted; counts the key."""
         key = self._key
-        assert key is not None  # noqa: S101 - only called while a value is walked
+        assert key is not None
         wanted = self._wanted and not key.startswith(self.plan.own_prefix)
         expiry, extra = self._expiry, []
         if not wanted:
@@ -641,10 +697,7 @@ class SnapshotKernel:
             database = self.database
             batch.keys[database] = batch.keys.get(database, 0) + 1
             if database != self._sent_database:
-                digits = b"%d" % database
-                batch.data.append(b"*2\r\n$6\r\nSELECT\r\n$%d\r\n%b\r\n" % (len(digits), digits))
-                batch.commands += 1
-                self._sent_database = database
+                self._select(batch)
             if expiry and expiry < self.plan.defer_before:
                 batch.deferred.append((database, key, expiry))
                 expiry = 0
@@ -658,16 +711,21 @@ class SnapshotKernel:
         self._expiry, self._idle, self._freq = 0, -1, -1
         return expiry, extra, wanted
 
+    def _select(self, batch: SnapshotBatch) -> None:
+        batch.data.append(encode(b"SELECT", self.database))
+        batch.commands += 1
+        self._sent_database = self.database
+
     def _emit(self, start: int, stop: int, batch: SnapshotBatch) -> None:
         """The value from `start` to `stop` is complete: one command for it."""
         expiry, extra, wanted = self._attributes(batch)
         if not wanted:
             return
         buf, key, kind = self._buf, self._key, self._kind
-        assert key is not None  # noqa: S101 - as above
+        assert key is not None
         if kind == 0 and not extra and buf[start] < 0xC0 and (not expiry or self._pxat):
             content, _ = string_extent(buf, start, stop)
-            value = buf[content:stop]
+            value = bytes(buf[content:stop])
             if expiry:
                 at = b"%d" % expiry
                 batch.data.append(
@@ -679,7 +737,7 @@ class SnapshotKernel:
                     b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
                 )
         else:
-            payload = b"%c%b%b" % (kind, buf[start:stop], self.plan.stamp)
+            payload = b"%c%b%b" % (kind, bytes(buf[start:stop]), self.plan.stamp)
             batch.data.append(self._restore_head(key, expiry, extra, len(payload) + 8))
             batch.data.append(payload)
             batch.data.append(crc64(payload).to_bytes(8, "little") + self._restore_tail(extra))
@@ -698,6 +756,45 @@ class SnapshotKernel:
             tail += b"$6\r\nABSTTL\r\n"
         return tail + b"".join(extra)
 
+    # A collection that is too large for one RESTORE goes as commands while it arrives.
+
+    def _begin_rewriting(self, batch: SnapshotBatch) -> bool:
+        key = self._key
+        assert key is not None
+        rewriter = self.plan.rewriter(self._kind, key)
+        if rewriter is None:
+            return False
+        self._expiry, _, wanted = self._attributes(batch)
+        self._rewriting = True
+        self._rewriter = rewriter if wanted else None
+        if wanted:
+            self._commands([[b"DEL", key]], batch)
+        return True
+
+    def _rewrite(self, stop: int, batch: SnapshotBatch) -> None:
+        """Whole elements up to `stop` are there."""
+        if self._rewriter is not None:
+            self._commands(self._rewriter.feed(bytes(self._buf[self._start : stop])), batch)
+        self._start = stop
+
+    def _end_rewriting(self, batch: SnapshotBatch) -> None:
+        if self._rewriter is not None:
+            commands = self._rewriter.finish()
+            if self._rewriter.note:
+                batch.notes.append(self._rewriter.note)
+            if self._expiry:
+                assert self._key is not None
+                commands.append([b"PEXPIREAT", self._key, b"%d" % self._expiry])
+            self._commands(commands, batch)
+        self._rewriting, self._rewriter, self._expiry = False, None, 0
+
+    def _commands(self, commands: list[list[bytes]], batch: SnapshotBatch) -> None:
+        if commands and self._sent_database != self.database:
+            self._select(batch)
+        for args in commands:
+            batch.data.append(encode(*args))
+        batch.commands += len(commands)
+
     # A value that is one long string goes through while it arrives: header first, checksum as it goes.
 
     def _begin_through(self, batch: SnapshotBatch) -> bool:
@@ -708,7 +805,7 @@ class SnapshotKernel:
         expiry, extra, wanted = self._attributes(batch)
         self._through, self._through_skip = size, not wanted
         if wanted:
-            assert self._key is not None  # noqa: S101 - as above
+            assert self._key is not None
             kind = bytes((self._kind,))
             batch.data.append(self._restore_head(self._key, expiry, extra, 1 + size + 2 + 8) + kind)
             self._through_crc = crc64(kind)
@@ -971,7 +1068,9 @@ class StreamKernel:
                     self._check_line(buf, at)
                     break
                 if buf[at] != 0x24:
-                    raise ProtocolError(f"the source sent {buf[at : at + 16]!r} where an argument was expected")
+                    raise ProtocolError(
+                        f"the source sent {buf[at : at + 16]!r} where an argument was expected"
+                    )
                 begin = line + 2
                 at = begin + _count_of(buf, at + 1, line) + 2
                 if at > end:
@@ -1071,7 +1170,15 @@ class StreamKernel:
     # A command that is too large to wait for goes through while it arrives.
 
     def _begin_through(
-        self, buf: bytes, pos: int, run: int, run_count: int, first: int, first_end: int, wanted: bool, batch: StreamBatch
+        self,
+        buf: bytes,
+        pos: int,
+        run: int,
+        run_count: int,
+        first: int,
+        first_end: int,
+        wanted: bool,
+        batch: StreamBatch,
     ) -> int:
         name = buf[first:first_end]
         action = self._actions.get(name, -1)

@@ -54,7 +54,10 @@ def run_link(config: LinkConfig, ports: Ports) -> LinkResult:
                 advice="Raise the replica's client-output-buffer-limit and repl-timeout on the source, or use a steadier network.",
             )
         now = time.monotonic()
-        if failing_since is None or (progress.applied_offset, progress.full_syncs, progress.keys_done) != before:
+        if (
+            failing_since is None
+            or (progress.applied_offset, progress.full_syncs, progress.keys_done) != before
+        ):
             failing_since, pause = now, _FIRST_PAUSE
         if now - failing_since > config.retry_seconds:
             raise errors.RetryTimeExceeded(

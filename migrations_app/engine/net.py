@@ -140,7 +140,9 @@ def _start_tls(sock: socket.socket, endpoint: Endpoint) -> ssl.SSLSocket:
             context = ssl.create_default_context(cadata=endpoint.tls_ca_pem)
         except ssl.SSLError as error:
             sock.close()
-            raise errors.TlsError(f"{address}: the authority's certificate cannot be read ({error.reason})") from None
+            raise errors.TlsError(
+                f"{address}: the authority's certificate cannot be read ({error.reason})"
+            ) from None
     if not endpoint.tls_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -156,7 +158,9 @@ def _start_tls(sock: socket.socket, endpoint: Endpoint) -> ssl.SSLSocket:
         raise errors.TlsError(f"{address}: TLS failed: {error.reason or error}") from None
     except TimeoutError:
         sock.close()
-        raise errors.NotTls(f"{address}: no answer to the TLS handshake; the port may not speak TLS") from None
+        raise errors.NotTls(
+            f"{address}: no answer to the TLS handshake; the port may not speak TLS"
+        ) from None
     except OSError as error:
         sock.close()
         raise errors.NotTls(f"{address}: the connection ended in the TLS handshake ({error})") from None

@@ -46,7 +46,9 @@ class Progress:
     phase: Phase = Phase.CONNECTING
     percent: float | None = None  # of the full phase, 0–100; None where the size is not known
     keys_done: int = 0  # keys of the snapshot written and confirmed
-    keys_total: int | None = None  # keys that the source counted in the chosen databases when the full phase began
+    keys_total: int | None = (
+        None  # keys that the source counted in the chosen databases when the full phase began
+    )
     keys_skipped: int = 0  # keys of databases not chosen, and the product's own
     commands: int = 0  # commands of the stream applied and confirmed
     bytes_in: int = 0  # received from the source

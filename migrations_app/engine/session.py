@@ -24,6 +24,7 @@ from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Wanted
 from migrations_app.engine.protocol import psync
 from migrations_app.engine.protocol.resp import encode, encode_many
+from migrations_app.engine.rdb.rewrite import rewriter_for
 from migrations_app.engine.source.psync import PsyncSource
 from migrations_app.engine.source.watch import SourceWatch
 from migrations_app.engine.target.pipeline import Group, Pipeline
@@ -74,7 +75,9 @@ class Session:
         self._stored = -1  # offset of the checkpoint in the target
         self._saw_stream = False
         self._entered_stream = 0.0
-        self._filter = DatabaseFilter(config.databases, [b"switchyard:checkpoint:" + config.name.encode(), deferred_key(config.name)])
+        self._filter = DatabaseFilter(
+            config.databases, [b"switchyard:checkpoint:" + config.name.encode(), deferred_key(config.name)]
+        )
         self._bytes_out_before = meter.progress.bytes_out
         self._clock_wanted = self._clock_ack = self._clock_progress = 0.0
 
@@ -152,7 +155,11 @@ class Session:
             with Client(self.config.target, timeout=5.0) as client:
                 client.execute("HSET", self.target.key, "fault", error.message)
         except errors.EngineError as failure:
-            self.meter.log(Level.WARNING, "checkpoint.fault_not_stored", f"the fault could not be noted in the target: {failure}")
+            self.meter.log(
+                Level.WARNING,
+                "checkpoint.fault_not_stored",
+                f"the fault could not be noted in the target: {failure}",
+            )
 
     # --- the loop -------------------------------------------------------------------------------------------------
 
@@ -237,17 +244,30 @@ class Session:
         limit = self.config.timeout
         waiting = self.pipeline.waiting_since
         if waiting is not None and now - waiting > limit:
-            raise errors.ConnectionTimeout(f"{self.config.target.address}: the target has not answered for {limit:g} s")
+            raise errors.ConnectionTimeout(
+                f"{self.config.target.address}: the target has not answered for {limit:g} s"
+            )
         if self._may_read() and now - self.source.connection.last_received > limit:
-            raise errors.ConnectionTimeout(f"{self.config.source.address}: the source has been silent for {limit:g} s")
+            raise errors.ConnectionTimeout(
+                f"{self.config.source.address}: the source has been silent for {limit:g} s"
+            )
 
     def _stop(self, now: float) -> Outcome | None:
         """End at a safe point: what is under way is confirmed first, an open transaction is left undone."""
-        if self._step is _Step.STREAM and self._in_flight and now - (self._stopping_since or now) < _STOP_WITHIN:
+        if (
+            self._step is _Step.STREAM
+            and self._in_flight
+            and now - (self._stopping_since or now) < _STOP_WITHIN
+        ):
             return None
         if self._step is _Step.STREAM and not self._in_flight:
             self._store_position()
-        self.meter.log(Level.INFO, "link.stopped", "stopped; a new start goes on from here", offset=self.progress.applied_offset)
+        self.meter.log(
+            Level.INFO,
+            "link.stopped",
+            "stopped; a new start goes on from here",
+            offset=self.progress.applied_offset,
+        )
         return Outcome.STOPPED
 
     def _store_position(self) -> None:
@@ -265,7 +285,11 @@ class Session:
             reason = self._why_full()
             if not config.allow_full_resync:
                 raise errors.FullResyncNeeded(reason)
-            self.meter.log(Level.WARNING, "link.full_resync", f"{reason}; the full phase starts again, as the task allows")
+            self.meter.log(
+                Level.WARNING,
+                "link.full_resync",
+                f"{reason}; the full phase starts again, as the task allows",
+            )
         self._snapshot_id = event
         progress.replication_id = event.replication_id
         progress.received_offset = progress.applied_offset = None
@@ -279,7 +303,11 @@ class Session:
         if again:
             commands += self._clear(held)
         self.checkpoint = Checkpoint(
-            epoch=checkpoint.epoch, phase=FULL, replication_id=event.replication_id, offset=event.offset, held=held
+            epoch=checkpoint.epoch,
+            phase=FULL,
+            replication_id=event.replication_id,
+            offset=event.offset,
+            held=held,
         )
         self.target.run([*commands, self.checkpoint.command(config.name)])
         incremental = config.phases is Phases.FULL_INCREMENTAL
@@ -289,6 +317,7 @@ class Session:
             databases=config.databases,
             # Without a stream behind it there is no renewal to wait for.
             defer_before=_now_ms() + _GUARD_FULL_MS if incremental else 0,
+            rewriter=lambda kind, key: rewriter_for(kind, key, target_version=self.target.facts.version),
         )
         self._snapshot = SnapshotKernel(plan)
         self._step = _Step.SNAPSHOT
@@ -316,7 +345,9 @@ class Session:
                 "the full phase has to start again, but other links write to this target too, so it is not cleared",
                 advice="Clear the databases of this link on the target by hand, delete its checkpoint key, and start again.",
             )
-        self.meter.log(Level.INFO, "full.cleared", "what the last attempt had written is cleared", databases=clear)
+        self.meter.log(
+            Level.INFO, "full.cleared", "what the last attempt had written is cleared", databases=clear
+        )
         flush = [b"FLUSHDB", b"ASYNC"] if self.target.facts.version >= (4,) else [b"FLUSHDB"]
         commands: list[list[bytes]] = []
         for number in clear:
@@ -350,26 +381,18 @@ class Session:
         batch = snapshot.feed(data)
         group = self.pipeline.open(("keys", batch.keys))
         self.pipeline.add(group, b"".join(batch.data), batch.commands)
-        for code in batch.functions:
-            self._load_function(group, code)
         self._noted += batch.deferred
         if self._noted and not snapshot.mid_command:
             commands = self._note_commands()
-            self.pipeline.add(group, encode_many([(b"SELECT", 0), *commands]), 1 + len(commands))
+            self.pipeline.add(group, encode_many([[b"SELECT", b"0"], *commands]), 1 + len(commands))
             snapshot.selected(0)
         self.pipeline.close(group)
+        for note in batch.notes:
+            self.meter.log(Level.WARNING, "full.not_carried", note)
         progress.keys_skipped += batch.skipped
         if batch.done:
             self._snapshot = None
             self._handle(self.source.decoder.end_snapshot(batch.rest))
-
-    def _load_function(self, group: Group, code: bytes) -> None:
-        if self.target.facts.version < (7,):
-            raise errors.UnsupportedData(
-                f"the source holds a function library, which the target does not know: {code[:64]!r}",
-                advice="Choose a target of version 7.0 or later, or delete the functions on the source.",
-            )
-        self.pipeline.add(group, encode(b"FUNCTION", b"LOAD", b"REPLACE", code), 1)
 
     def _note_commands(self) -> list[list[bytes]]:
         """HMSET of the keys whose expiry was left out."""
@@ -419,13 +442,19 @@ class Session:
             self.target.run([self.checkpoint.command(self.config.name)])
         self.progress.partial_syncs += 1
         self.progress.replication_id = self.checkpoint.replication_id
-        self.meter.log(Level.INFO, "link.resumed", "goes on by partial synchronization", offset=checkpoint.offset)
+        self.meter.log(
+            Level.INFO, "link.resumed", "goes on by partial synchronization", offset=checkpoint.offset
+        )
         self._begin_stream()
 
     def _begin_stream(self) -> None:
         checkpoint = self.checkpoint
         self._stream = StreamKernel(
-            actions(), self._rule, offset=checkpoint.offset, database=checkpoint.database, databases=self.config.databases
+            actions(),
+            self._rule,
+            offset=checkpoint.offset,
+            database=checkpoint.database,
+            databases=self.config.databases,
         )
         self._stream.target_database = 0
         self._safe = (checkpoint.offset, checkpoint.database)
@@ -462,7 +491,7 @@ class Session:
             self._early += data
             return
         stream = self._stream
-        assert stream is not None  # noqa: S101 - set by _begin_stream
+        assert stream is not None
         if not self._saw_stream:
             self._saw_stream = True
         self.deferred.touch(data)
@@ -502,7 +531,7 @@ class Session:
             self.progress.applied_offset = self._safe[0]
             return
         stream = self._stream
-        assert stream is not None  # noqa: S101 - a transaction is open, so there is a stream
+        assert stream is not None
         group = self._open
         end: list[list[bytes]] = []
         if stream.target_database != 0:
@@ -511,7 +540,7 @@ class Session:
         if self._noted:
             end += self._note_commands()
         end.append(self.checkpoint.at(*self._safe).command(self.config.name))
-        self.pipeline.add(group, encode_many([*map(tuple, end), (b"EXEC",)]), len(end) + 1)
+        self.pipeline.add(group, encode_many([*end, [b"EXEC"]]), len(end) + 1)
         group.mark = ("stream", self._safe[0], self._open_commands)
         self.pipeline.close(group)
         self._open = None
@@ -544,13 +573,20 @@ class Session:
             progress.caught_up = seconds is not None and seconds < 2.0
         elif bytes_behind == 0:
             progress.caught_up = True
-            self.meter.log(Level.INFO, "link.caught_up", "the target has caught up with the source", offset=applied)
+            self.meter.log(
+                Level.INFO, "link.caught_up", "the target has caught up with the source", offset=applied
+            )
             self.meter.report()
         if not progress.caught_up:
             return None
         if self._boundary and (commands := self.deferred.poll(self._safe[0])):
             self._inject(commands)
-        if self.config.stop_when_caught_up and bytes_behind == 0 and self.deferred.left == 0 and not self._in_flight:
+        if (
+            self.config.stop_when_caught_up
+            and bytes_behind == 0
+            and self.deferred.left == 0
+            and not self._in_flight
+        ):
             self._store_position()
             return Outcome.COMPLETED
         return None
@@ -558,7 +594,7 @@ class Session:
     def _inject(self, commands: list[tuple[int, list[bytes]]]) -> None:
         """Commands of the engine's own, in one transaction with the stream at this point."""
         stream = self._stream
-        assert stream is not None  # noqa: S101 - there is a stream to have caught up with
+        assert stream is not None
         data = []
         for database, args in commands:
             if database != stream.target_database:

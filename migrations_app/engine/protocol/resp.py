@@ -5,7 +5,7 @@ Source of the format: https://redis.io/docs/latest/develop/reference/protocol-sp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from migrations_app.engine.errors import ProtocolError
 
@@ -38,7 +38,7 @@ def encode(*args: bytes | str | int | float) -> bytes:
     return b"".join(out)
 
 
-def encode_many(commands: Iterable[tuple[bytes | str | int | float, ...]]) -> bytes:
+def encode_many(commands: Iterable[Sequence[bytes | str | int | float]]) -> bytes:
     """Several commands, one behind the other."""
     return b"".join(encode(*command) for command in commands)
 

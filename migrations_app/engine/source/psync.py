@@ -36,7 +36,7 @@ class PsyncSource:
 
     def start(self, replication_id: str, offset: int) -> None:
         """Ask for what follows byte `offset`; ("?", -1) asks for everything."""
-        options = [("REPLCONF", "capa", "eof", "capa", "psync2")]
+        options: list[tuple[str, ...]] = [("REPLCONF", "capa", "eof", "capa", "psync2")]
         if self.facts.valkey_version:
             # Valkey writes the snapshot in the format of the version that the replica names, or in that of 7.2, which fails
             # at the first value that 7.2 does not know.

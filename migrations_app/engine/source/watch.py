@@ -54,7 +54,11 @@ class SourceWatch:
                 asked = time.monotonic()
                 info = client.info("replication")
                 offset = int(info.get("master_repl_offset", "0"))
-                self.backlog = {name: int(value) for name, value in info.items() if name.startswith("repl_backlog") and value.isdigit()}
+                self.backlog = {
+                    name: int(value)
+                    for name, value in info.items()
+                    if name.startswith("repl_backlog") and value.isdigit()
+                }
                 if not self._samples or self._samples[-1][1] != offset:
                     self._samples.append((asked, offset))
                 self.offset, self.sampled_at = offset, asked

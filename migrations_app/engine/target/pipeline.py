@@ -135,7 +135,9 @@ class Pipeline:
         """The error that stops the link: the first, with the command that met it."""
         if not self._counter.errors:
             number = self._counter.nulls[0]
-            return TargetDiverged(f"{self.connection.endpoint.address}: the target dropped a transaction (reply {number})")
+            return TargetDiverged(
+                f"{self.connection.endpoint.address}: the target dropped a transaction (reply {number})"
+            )
         number, inner, text = self._counter.errors[0]
         reply = ReplyError(text)
         first = self._confirmed
@@ -158,5 +160,4 @@ class Pipeline:
         if inner >= 0:
             # Its neighbours in the transaction were applied, this command was not.
             return TargetDiverged(f"{self.connection.endpoint.address}: {name} failed on the target: {reply}")
-        error = error_of(reply, name, self.connection.endpoint)
-        return error
+        return error_of(reply, name, self.connection.endpoint)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from migrations_app.engine import errors
-from migrations_app.engine.checkpoint import OWN_PREFIX, Checkpoint, checkpoint_key, client_name, client_prefix
+from migrations_app.engine.checkpoint import (
+    OWN_PREFIX,
+    Checkpoint,
+    checkpoint_key,
+    client_name,
+    client_prefix,
+)
 from migrations_app.engine.client import Client
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.protocol.resp import ReplyError
@@ -62,7 +68,8 @@ class Target:
             raise errors.ServerLoading(f"{address}: the target is loading its data")
         if self.facts.cluster:
             raise errors.UnsupportedData(
-                f"{address}: the target is a node of a cluster", advice="Choose a standalone server as the target."
+                f"{address}: the target is a node of a cluster",
+                advice="Choose a standalone server as the target.",
             )
         if not self.facts.master:
             raise errors.TargetReadOnly(f"{address}: the target is a replica; nothing was written")
@@ -83,7 +90,9 @@ class Target:
                     f"{client.endpoint.address}: link {self.link} belongs to a newer owner (epoch {stored.epoch}, this one {mine})"
                 )
             write = replace(stored, epoch=mine).command(self.link)
-            replies = client.pipeline([("CLIENT", "SETNAME", client_name(self.link, mine)), ("MULTI",), write, ("EXEC",)])
+            replies = client.pipeline(
+                [("CLIENT", "SETNAME", client_name(self.link, mine)), ("MULTI",), write, ("EXEC",)]
+            )
             for reply in replies:
                 if isinstance(reply, ReplyError) and reply.code != "EXECABORT":
                     raise client.error(reply, "HMSET")
@@ -116,7 +125,9 @@ class Target:
         """The version number of the DUMP payloads that this server writes: the newest that it accepts."""
         payload = self.client.execute("DUMP", self.key)
         if not isinstance(payload, bytes) or len(payload) < 10:
-            raise errors.ProtocolError(f"{self.client.endpoint.address}: DUMP of the checkpoint gave no payload")
+            raise errors.ProtocolError(
+                f"{self.client.endpoint.address}: DUMP of the checkpoint gave no payload"
+            )
         return int.from_bytes(payload[-10:-8], "little")
 
     def has_databases(self, databases: frozenset[int]) -> None:
@@ -159,7 +170,9 @@ class Target:
                 raise self.client.error(reply, command[0].decode())
         results = replies[-1]
         if not isinstance(results, list):
-            raise errors.TargetError(f"{self.client.endpoint.address}: the transaction was not applied: {results!r}")
+            raise errors.TargetError(
+                f"{self.client.endpoint.address}: the transaction was not applied: {results!r}"
+            )
         for command, result in zip(commands, results, strict=True):
             if isinstance(result, ReplyError):
                 raise self.client.error(result, command[0].decode())
