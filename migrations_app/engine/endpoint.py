@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from migrations_app.engine.errors import UsageError
 
 DEFAULT_PORT = 6379
 _OPTIONS = {"ca_file", "verify", "server_name"}
+_ENCODE = (
+    "special characters of user and password are percent-encoded (/ is %2F, ? is %3F, # is %23, @ is %40)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +41,21 @@ class Endpoint:
         `redis://[[user][:password]@]host[:port]`; `rediss://` takes `?ca_file=PATH`, `?verify=no` and
         `?server_name=NAME`; `unix://[[user][:password]@]/path/to.sock`. User and password are percent-decoded.
         """
+        shown = _redact(url)
         try:
             parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise UsageError(f"{_redact(url)}: {error}") from None
-        shown = _redact(url)
+            port, misplaced = parts.port, _misplaced(parts)
+        except ValueError:
+            # Python's own message can hold a piece of the password; so can what stands where the port belongs.
+            scheme = url.partition("://")[0] if "://" in url else ""
+            raise UsageError(
+                f"{scheme}://…: the URL cannot be read; the port is a number from 1 to 65535, an IPv6 address stands in "
+                f"[ ], and {_ENCODE}"
+            ) from None
         if parts.scheme not in {"redis", "rediss", "unix"}:
             raise UsageError(f"{shown}: the URL must begin with redis://, rediss:// or unix://")
+        if misplaced:
+            raise UsageError(f"{parts.scheme}://…: the URL is ambiguous: {_ENCODE}")
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         if unknown := set(options) - _OPTIONS:
             raise UsageError(
@@ -102,6 +112,13 @@ def _read_ca(path: str) -> str:
         return Path(path).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"ca_file {path} cannot be read: {error}") from None
+
+
+def _misplaced(parts: SplitResult) -> bool:
+    """Whether an unencoded / ? or # in the password may have ended the part with the credentials early."""
+    if parts.scheme == "unix" and parts.netloc and "@" not in parts.netloc:
+        return True  # unix://pass/word@/run/s
+    return bool(parts.fragment) or "@" in parts.query or (parts.scheme != "unix" and "@" in parts.path)
 
 
 def _redact(url: str) -> str:

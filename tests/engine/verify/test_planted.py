@@ -28,7 +28,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-@pytest.mark.parametrize("versions, plant", CASES)
+@pytest.mark.parametrize(("versions", "plant"), CASES)
 def test_planted(shared: Shared, versions: tuple[str, str], plant: Plant, side: str) -> None:
     check(shared, versions, plant, side)
 

@@ -78,7 +78,9 @@ def test_any_bytes_in_keys(pair: tuple[Server, Server]) -> None:
     assert [item.key for item in report.items] == [b""]
 
 
-@pytest.mark.parametrize("apart, kinds", [(2000, []), (2001, [Kind.TTL]), (-2000, []), (-2001, [Kind.TTL])])
+@pytest.mark.parametrize(
+    ("apart", "kinds"), [(2000, []), (2001, [Kind.TTL]), (-2000, []), (-2001, [Kind.TTL])]
+)
 def test_tolerance_of_absolute_expiries(pair: tuple[Server, Server], apart: int, kinds: list[Kind]) -> None:
     source, target = pair
     apply(source, [("SET", "a", "1"), ("PEXPIREAT", "a", LATER)])
