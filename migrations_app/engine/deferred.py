@@ -7,8 +7,9 @@ to there, the answer is right for every key that the stream has not named since;
 
 from __future__ import annotations
 
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from migrations_app.engine.checkpoint import deferred_key
@@ -41,15 +42,12 @@ class Deferred:
         self._source, self._target = source, target
         self._name, self._timeout = name, timeout
         self.key = deferred_key(link)
-        self._pool = ThreadPoolExecutor(1, "deferred")
         self._future: Future[Answers] | None = None
         self._answers: Answers | None = None
         self._touched: list[bytes] = []
         self._next = 0.0
+        self._again = False  # keys were noted since the target was asked
         self.left: int | None = None  # keys still noted; None until the target has been asked
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     @property
     def busy(self) -> bool:
@@ -57,8 +55,10 @@ class Deferred:
         return self._future is not None or self._answers is not None
 
     def noted(self) -> None:
-        """More keys were noted: there is work again."""
+        """More keys are noted: there is work again. To be called when that is under way, and when it is confirmed: a question
+        that was asked in between has not seen them."""
         self.left = None
+        self._again = True
 
     def touch(self, data: bytes) -> None:
         """A block of the stream has arrived: what it names while answers are under way is asked for again."""
@@ -76,16 +76,19 @@ class Deferred:
             if self._future.done():
                 future, self._future = self._future, None
                 self._answers = future.result()
-                self.left = self._answers.left
+                self.left = None if self._again else self._answers.left
             return []
         if self._answers is None and self.left != 0 and time.monotonic() >= self._next:
             self._touched = []
-            self._future = self._pool.submit(self._ask)
+            self._again = False
+            self._future = Future()
+            # Not a pool: the interpreter waits for a pool's thread at its end, and this one may wait for a hanging server.
+            threading.Thread(target=self._work, args=(self._future,), name="deferred", daemon=True).start()
         return []
 
     def _certain(self, answers: Answers) -> list[tuple[int, list[bytes]]]:
         commands: list[tuple[int, list[bytes]]] = []
-        stream = b"\0".join(self._touched)
+        stream = b"".join(self._touched)  # a key may be cut by the blocks
         swapped = b"SWAPDB" in stream.upper()
         done = []
         for (database, key), expiry in answers.expiries.items():
@@ -96,10 +99,16 @@ class Deferred:
             done.append(field_of(database, key))
         if done:
             commands.append((0, [b"HDEL", self.key, *done]))
-        self.left = max(0, answers.left - len(done))
-        self._next = time.monotonic() + (0 if len(done) == len(answers.expiries) else _PAUSE)
+        self.left = None if self._again else max(0, answers.left - len(done))
+        self._next = time.monotonic() + (0 if done and len(done) == len(answers.expiries) else _PAUSE)
         self._answers, self._touched = None, []
         return commands
+
+    def _work(self, future: Future[Answers]) -> None:
+        try:
+            future.set_result(self._ask())
+        except Exception as error:  # noqa: BLE001 - raised by `poll`, in the link's thread
+            future.set_exception(error)
 
     def _ask(self) -> Answers:
         answers = Answers()

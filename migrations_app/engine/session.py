@@ -120,6 +120,7 @@ class Session:
         self.pipeline = Pipeline(self.target.client.connection)
         self._expiry = ExpiryRule(_now_ms, self._near, self._late, pxat=self.target.facts.version >= (6, 2))
         self._keyspace = self.source.keyspace()
+        self._replication = self.source.replication()
         self.watch = SourceWatch(config.source, name, config.timeout)
         self.deferred = Deferred(config.source, config.target, config.name, name, config.timeout)
         try:
@@ -132,7 +133,6 @@ class Session:
             raise
         finally:
             self.watch.close()
-            self.deferred.close()
 
     def _check_pair(self) -> None:
         if self.source.facts.run_id and self.source.facts.run_id == self.target.facts.run_id:
@@ -356,19 +356,20 @@ class Session:
 
     def _why_full(self) -> str:
         """Why the source cannot go on where the checkpoint is, and what would have been needed."""
-        backlog, checkpoint = self.watch.backlog, self.checkpoint
-        offered = self._snapshot_offset()
-        missing = offered - checkpoint.offset
-        size = backlog.get("repl_backlog_size", 0)
-        if missing > 0 and size and missing > backlog.get("repl_backlog_histlen", size):
-            return (
-                f"the source no longer has the changes since byte {checkpoint.offset}: its backlog holds {size} bytes, "
-                f"at least {missing} would have been needed"
-            )
-        return "the source cannot go on where the link stood: it was restarted, replaced, or its backlog was dropped"
-
-    def _snapshot_offset(self) -> int:
-        return self.watch.offset or 0
+        info, checkpoint = self._replication, self.checkpoint
+        known = {info.get("master_replid"), info.get("master_replid2")}
+        if checkpoint.replication_id not in known:
+            return "the source cannot go on where the link stood: it was restarted or replaced, its replication ID is a new one"
+        size, missing = (
+            int(info.get("repl_backlog_size", 0)),
+            int(info.get("master_repl_offset", 0)) - checkpoint.offset,
+        )
+        if missing < 0:
+            return f"the source cannot go on where the link stood: its stream ends {-missing} bytes before that point"
+        return (
+            f"the source no longer has the changes since byte {checkpoint.offset}: its backlog (repl-backlog-size) is "
+            f"{size} bytes, at least {missing} would have been needed"
+        )
 
     def _on_snapshot(self, data: bytes) -> None:
         snapshot = self._snapshot
@@ -537,11 +538,12 @@ class Session:
         if stream.target_database != 0:
             end.append([b"SELECT", b"0"])
             stream.target_database = 0
-        if self._noted:
+        noting = bool(self._noted)
+        if noting:
             end += self._note_commands()
         end.append(self.checkpoint.at(*self._safe).command(self.config.name))
         self.pipeline.add(group, encode_many([*end, [b"EXEC"]]), len(end) + 1)
-        group.mark = ("stream", self._safe[0], self._open_commands)
+        group.mark = ("stream", self._safe[0], self._open_commands, noting)
         self.pipeline.close(group)
         self._open = None
         self._in_flight = True
@@ -555,7 +557,9 @@ class Session:
                     progress.keys_done += count
                     progress.databases[database] = progress.databases.get(database, 0) + count
             else:
-                offset, commands = rest
+                offset, commands, noting = rest
+                if noting:
+                    self.deferred.noted()
                 progress.commands += commands  # type: ignore[operator]
                 progress.applied_offset = self._stored = offset  # type: ignore[assignment]
                 self._in_flight = False

@@ -34,6 +34,10 @@ class PsyncSource:
         """Database → (keys, of these with expiry). Only before `start`."""
         return self._client.keyspace()
 
+    def replication(self) -> dict[str, str]:
+        """INFO replication: identifiers, offset, backlog. Only before `start`."""
+        return self._client.info("replication")
+
     def start(self, replication_id: str, offset: int) -> None:
         """Ask for what follows byte `offset`; ("?", -1) asks for everything."""
         options: list[tuple[str, ...]] = [("REPLCONF", "capa", "eof", "capa", "psync2")]

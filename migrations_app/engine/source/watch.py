@@ -27,7 +27,6 @@ class SourceWatch:
         self._stop = threading.Event()
         self.offset: int | None = None
         self.sampled_at = 0.0  # monotonic
-        self.backlog: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="source-watch", daemon=True)
         self._thread.start()
 
@@ -54,11 +53,6 @@ class SourceWatch:
                 asked = time.monotonic()
                 info = client.info("replication")
                 offset = int(info.get("master_repl_offset", "0"))
-                self.backlog = {
-                    name: int(value)
-                    for name, value in info.items()
-                    if name.startswith("repl_backlog") and value.isdigit()
-                }
                 if not self._samples or self._samples[-1][1] != offset:
                     self._samples.append((asked, offset))
                 self.offset, self.sampled_at = offset, asked
