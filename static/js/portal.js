@@ -1,4 +1,4 @@
-/* Theme, copy buttons and menus. Every page works without it; what needs it is marked .js-only and hidden otherwise. */
+/* Theme, copy buttons, menus, and what htmx could not load. Every page works without it; what needs it is marked .js-only and hidden otherwise. */
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -36,6 +36,31 @@
     for (const menu of document.querySelectorAll("details.menu[open]")) {
       if (!menu.contains(event.target)) menu.open = false;
     }
+  });
+
+  /* A part of the page that could not be loaded says so, until a request succeeds again. */
+  const showFailure = (text) => {
+    const place = document.querySelector(".messages");
+    if (!place) return;
+    clearFailure();
+    const notice = document.createElement("div");
+    notice.id = "request-failure";
+    notice.className = "notice tone-danger";
+    notice.textContent = text;
+    place.append(notice);
+  };
+  const clearFailure = () => document.getElementById("request-failure")?.remove();
+
+  document.addEventListener("htmx:sendError", () =>
+    showFailure("The server cannot be reached. What you see may be out of date.."));
+  document.addEventListener("htmx:responseError", (event) => {
+    const refused = event.detail.xhr.status < 500;
+    showFailure(refused
+      ? "The server refused this. Nothing was changed. Load the page again to see what is possible now."
+      : "The server could not answer this. Try again; an administrator finds the cause in its log.");
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    if (event.detail.successful) clearFailure();
   });
 
   document.addEventListener("keydown", (event) => {
