@@ -43,8 +43,11 @@ def lengths(*values: int) -> bytes:
 
 
 def stream(form: int, groups: Iterable[bytes] = ()) -> bytes:
-    """A stream of one node in form 1 (5.0), 2 (7.0) or 3 (7.2)."""
+    """A stream of one node in form 1 (5.0), 2 (7.0), 3 (7.2) or 4 (8.6)."""
     groups = list(groups)
+    if form == 4:
+        remembered = string(b"producer") + length(2) + 2 * (string(b"id") + length(1 << 40) + length(3))
+        return stream(3, groups) + lengths(100, 100, 2) + remembered + string(b"idle") + length(0) + lengths(2, 0)
     head = length(1) + string(b"k" * 16) + string(b"listpack" * 9)
     tail = lengths(3, 1, 0) if form == 1 else lengths(3, 1, 0, 1, 0, 0, 0, 3)
     return head + tail + length(len(groups)) + b"".join(groups)
@@ -64,10 +67,11 @@ def group(form: int, name: bytes, pending: int, consumers: int) -> bytes:
 
 def streams_of(form: int) -> list[bytes]:
     """Streams without groups, with an idle one, with consumers, with pending entries."""
+    groups = min(form, 3)
     return [
         stream(form),
-        stream(form, [group(form, b"g", 0, 0)]),
-        stream(form, [group(form, b"\r\n\xff", 0, 3), group(form, b"busy", 100, 2)]),
+        stream(form, [group(groups, b"g", 0, 0)]),
+        stream(form, [group(groups, b"\r\n\xff", 0, 3), group(groups, b"busy", 100, 2)]),
     ]
 
 
@@ -92,6 +96,7 @@ VALUES: dict[int, list[bytes]] = {
     19: streams_of(2),
     21: streams_of(3),
     24: [bytes(8) + length(2) + length(0) + strings(b"f", b"v") + length(1 << 35) + strings(b"g", b"w" * 80)],
+    26: streams_of(4),
     25: [b"\xff" * 8 + string(b"listpack" * 3)],
 }  # fmt: skip
 VALKEY_VALUES: dict[int, list[bytes]] = {22: [length(2) + strings(b"f", b"v") + b"\xff" * 8 + strings(b"g", b"w") + bytes(8)]}
