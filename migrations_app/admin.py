@@ -32,7 +32,16 @@ class LookOnly(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(MigrationTask)
 class MigrationTaskAdmin(LookOnly):
-    list_display = ("public_id", "name", "account", "source", "target", "phases", "shown_status", "created_at")
+    list_display = (
+        "public_id",
+        "name",
+        "account",
+        "source",
+        "target",
+        "phases",
+        "shown_status",
+        "created_at",
+    )
     list_filter = ("status", "phases", "account")
     search_fields = ("public_id", "name", "source__name", "target__name")
     list_select_related = ("account", "source", "target")
@@ -48,7 +57,9 @@ class MigrationTaskAdmin(LookOnly):
         public_ids = list(queryset.values_list("public_id", flat=True))
         for result in tasks.stop_tasks(request.user, public_ids):  # type: ignore[arg-type]  # the admin lets staff in only
             level = messages.SUCCESS if result.ok else messages.ERROR
-            self.message_user(request, f"{result.name or result.public_id} ({result.public_id}): {result.message}", level)
+            self.message_user(
+                request, f"{result.name or result.public_id} ({result.public_id}): {result.message}", level
+            )
 
     def has_stop_permission(self, request: HttpRequest) -> bool:
         """Who may look at tasks here may ask; the service decides for each task by the person's role in its account."""
@@ -65,7 +76,16 @@ class LinkAdmin(LookOnly):
 
 @admin.register(LinkProgress)
 class LinkProgressAdmin(LookOnly):
-    list_display = ("link", "phase", "percent", "keys_done", "commands", "lag_bytes", "lag_seconds", "updated_at")
+    list_display = (
+        "link",
+        "phase",
+        "percent",
+        "keys_done",
+        "commands",
+        "lag_bytes",
+        "lag_seconds",
+        "updated_at",
+    )
     list_filter = ("phase",)
     search_fields = ("link__name", "worker_host")
     list_select_related = ("link",)

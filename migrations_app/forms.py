@@ -22,7 +22,9 @@ class InstanceIterator(forms.models.ModelChoiceIterator):  # type: ignore[type-a
     def __iter__(self) -> Iterator[Any]:
         yield ("", self.field.empty_label)
         rows = list(self.queryset)
-        groups = [(account, list(group)) for account, group in groupby(rows, key=lambda instance: instance.account)]
+        groups = [
+            (account, list(group)) for account, group in groupby(rows, key=lambda instance: instance.account)
+        ]
         for account, group in groups:
             options = [self.choice(instance) for instance in group]
             yield from [(account.name, options)] if len(groups) > 1 else options
@@ -45,15 +47,21 @@ class TaskForm(StyledForm):
         queryset=Instance.objects.none(),
         to_field_name="public_id",
         empty_label="Choose the instance to read from",
-        error_messages={"invalid_choice": "There is no such instance in your accounts. Choose one of the list."},
+        error_messages={
+            "invalid_choice": "There is no such instance in your accounts. Choose one of the list."
+        },
     )
     target = InstanceChoice(
         queryset=Instance.objects.none(),
         to_field_name="public_id",
         empty_label="Choose the instance to write to",
-        error_messages={"invalid_choice": "There is no such instance in your accounts. Choose one of the list."},
+        error_messages={
+            "invalid_choice": "There is no such instance in your accounts. Choose one of the list."
+        },
     )
-    phases = forms.ChoiceField(choices=Phases.choices, initial=Phases.FULL_INCREMENTAL, widget=forms.RadioSelect)
+    phases = forms.ChoiceField(
+        choices=Phases.choices, initial=Phases.FULL_INCREMENTAL, widget=forms.RadioSelect
+    )
     scope = forms.ChoiceField(
         choices=[(ALL, "All databases"), (SOME, "Chosen databases")], initial=ALL, widget=forms.RadioSelect
     )
@@ -61,7 +69,9 @@ class TaskForm(StyledForm):
         coerce=int,
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        error_messages={"invalid_choice": "The source has no database %(value)s. Choose databases of the list."},
+        error_messages={
+            "invalid_choice": "The source has no database %(value)s. Choose databases of the list."
+        },
     )
     name = forms.CharField(
         max_length=120,
@@ -80,13 +90,18 @@ class TaskForm(StyledForm):
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        offered = Instance.objects.operated_by(user).select_related("account", "endpoint").order_by("account__name", "name")
+        offered = (
+            Instance.objects.operated_by(user)
+            .select_related("account", "endpoint")
+            .order_by("account__name", "name")
+        )
         for side in ("source", "target"):
             self.fields[side].queryset = offered  # type: ignore[attr-defined]
         self.chosen = {side: self._chosen(side) for side in ("source", "target")}
         for name in ("phases", "scope", "databases"):
             self.fields[name].widget.attrs["class"] = "form-check-input"
-        self.fields["databases"].choices = [(row["index"], str(row["index"])) for row in self.offered_databases()]  # type: ignore[attr-defined]
+        numbers = [(row["index"], str(row["index"])) for row in self.offered_databases()]
+        self.fields["databases"].choices = numbers  # type: ignore[attr-defined]
 
     def _chosen(self, side: str) -> Instance | None:
         value = self[side].value()
@@ -105,7 +120,10 @@ class TaskForm(StyledForm):
     def rows(self) -> list[dict[str, Any]]:
         """The databases as the page lists them: those above, each with `chosen`. `index` is text: it is a value."""
         ticked = {str(value) for value in self["databases"].value() or ()}
-        return [row | {"index": str(row["index"]), "chosen": str(row["index"]) in ticked} for row in self.offered_databases()]
+        return [
+            row | {"index": str(row["index"]), "chosen": str(row["index"]) in ticked}
+            for row in self.offered_databases()
+        ]
 
     def chosen_databases(self) -> list[int] | None:
         """What the service takes: None for all. Of a valid form."""

@@ -32,5 +32,7 @@ def instance_panel(request: HtmxHttpRequest, instance: Instance) -> str:
 
 def _views(tasks: TaskQuerySet) -> list[TaskView]:
     running_first = Case(When(status__in=ACTIVE, then=Value(0)), default=Value(1))
-    rows = tasks.select_related("source", "target", "link__progress").order_by(running_first, "-created_at", "-pk")
+    rows = tasks.select_related("source", "target", "link__progress").order_by(
+        running_first, "-created_at", "-pk"
+    )
     return [TaskView(task) for task in rows[:ROWS]]

@@ -63,7 +63,9 @@ def task_create(request: HtmxHttpRequest) -> HttpResponse:
     """GET shows the form with what the address fills in (the form asks for itself again when a side is chosen)."""
     page, sides = "migrations_app/task_create.html", "migrations_app/_task_sides.html"
     if request.method != "POST":
-        initial = {name: request.GET[name] for name in ("source", "target", "phases", "name") if name in request.GET}
+        initial = {
+            name: request.GET[name] for name in ("source", "target", "phases", "name") if name in request.GET
+        }
         form = TaskForm(user=request.user, initial=initial)
         return render_page(request, page, sides, {"form": form})
     form = TaskForm(request.POST, user=request.user)
@@ -173,7 +175,9 @@ def task_stop_selected(request: HtmxHttpRequest) -> HttpResponse:
         rows = MigrationTask.objects.visible_to(request.user).filter(public_id__in=public_ids)
         rows = rows.select_related("account", "source", "target", "link__progress")
         return render(
-            request, "migrations_app/task_stop_selected.html", {"rows": [present.TaskView(task) for task in rows]}
+            request,
+            "migrations_app/task_stop_selected.html",
+            {"rows": [present.TaskView(task) for task in rows]},
         )
     results = tasks.stop_tasks(request.user, public_ids)
     return render(request, "migrations_app/task_stop_results.html", {"results": results})
@@ -189,7 +193,11 @@ def _visible(request: HtmxHttpRequest, public_id: str) -> MigrationTask:
 
 def _context(request: HtmxHttpRequest, task: MigrationTask) -> dict[str, Any]:
     role = role_in(request.user, task.account)
-    return {"task": task, "view": present.TaskView(task), "can_operate": role is not None and role.can_operate}
+    return {
+        "task": task,
+        "view": present.TaskView(task),
+        "can_operate": role is not None and role.can_operate,
+    }
 
 
 def _confirm(request: HtmxHttpRequest, task: MigrationTask, action: str) -> HttpResponse:

@@ -114,7 +114,11 @@ class Story:
         self.source, self.target = source, target
         self.account = Account.objects.create(name="Payments")
         self.task = tasks.create_task(
-            None, self.account, register(self.account, "orders", source), register(self.account, "orders-new", target), **settings
+            None,
+            self.account,
+            register(self.account, "orders", source),
+            register(self.account, "orders-new", target),
+            **settings,
         )
 
     def start(self) -> None:
@@ -144,12 +148,16 @@ class Story:
         with self.source.client() as source, self.target.client() as target:
             self.wait(lambda: self.link.owner and self.link.epoch > after_epoch, seconds, "no new owner")
             number = source.incr("test:mark")
-            self.wait(lambda: int(target.get("test:mark") or 0) >= number, seconds, "the write does not arrive")
+            self.wait(
+                lambda: int(target.get("test:mark") or 0) >= number, seconds, "the write does not arrive"
+            )
             self.wait(lambda: self.status == TaskStatus.INCREMENTAL, seconds, "not incremental")
 
     def describe(self) -> str:
         link, progress = self.link, self.progress
-        lines = "\n".join(f"  {line.at:%H:%M:%S} {line.event}: {line.message}" for line in self.task.log.all())
+        lines = "\n".join(
+            f"  {line.at:%H:%M:%S} {line.event}: {line.message}" for line in self.task.log.all()
+        )
         return (
             f"status={self.status} owner={link.owner} epoch={link.epoch} lease={link.lease_until} phase={progress.phase} "
             f"full={progress.full_syncs} partial={progress.partial_syncs}\n{lines}"

@@ -91,7 +91,11 @@ def make_task(account: Account, source: Instance, target: Instance) -> TaskMaker
         desired = changes.pop("desired", "run" if TaskStatus(status).is_active else "stop")
         # Rows only: the checks of the service are the business of its own tests.
         task = MigrationTask.objects.create(
-            name=changes.pop("name", "orders to orders-new"), account=owner_account, status=status, **sides, **changes
+            name=changes.pop("name", "orders to orders-new"),
+            account=owner_account,
+            status=status,
+            **sides,
+            **changes,
         )
         link = Link.objects.create(task=task, name=task.public_id, desired=desired)
         tasks.LinkProgress.objects.create(link=link)

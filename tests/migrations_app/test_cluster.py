@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: objec
     chosen = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
     if kind == "postgresql":
         chosen = _new_database(request.getfixturevalue("postgres").url)
-    with django_db_blocker.unblock(), database(chosen):  # type: ignore[attr-defined]
+    with django_db_blocker.unblock(), database(chosen):
         yield chosen
 
 
@@ -50,7 +50,7 @@ def new_cluster(url: str, tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     made: list[Cluster] = []
 
     def make(**options: object) -> Cluster:
-        made.append(Cluster(url, tmp_path, **options))  # type: ignore[arg-type]
+        made.append(Cluster(url, tmp_path, **options))
         return made[-1].start()
 
     yield make
@@ -73,10 +73,8 @@ def story(url: str, redis_server: ServerFactory) -> Story:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def alive(pid: int) -> bool:
@@ -112,7 +110,9 @@ def writing(server: Server) -> Iterator[Callable[[], int]]:
 def assert_same(story: Story, count: int) -> None:
     """Every write has arrived, each once and in its order."""
     with story.source.client() as source, story.target.client() as target:
-        story.wait(lambda: target.get("test:counter") == source.get("test:counter"), what="writes are missing")
+        story.wait(
+            lambda: target.get("test:counter") == source.get("test:counter"), what="writes are missing"
+        )
         expected = [str(number).encode() for number in range(1, count + 1)]
         assert target.lrange("test:list", 0, -1) == expected
         assert target.mget([f"key:{number}" for number in range(2000)]).count(b"x" * 100) == 2000
@@ -131,15 +131,19 @@ def test_from_start_to_stop(story: Story, new_cluster: Callable[..., Cluster]) -
     with story.source.client() as source, story.target.client() as target:
         source.set("after", "the stop")
         assert not target.exists("after")
-    assert story.link.owner == "" and story.link.desired == Desired.STOP
+    assert story.link.owner == ""
+    assert story.link.desired == Desired.STOP
     progress = story.progress
     assert (progress.full_syncs, progress.keys_done >= 2000, progress.percent) == (1, True, 100)
     events = list(story.task.log.values_list("event", flat=True))
-    assert events[:3] == ["task.created", "task.started", "worker.started"] and events[-1] == "task.completed"
+    assert events[:3] == ["task.created", "task.started", "worker.started"]
+    assert events[-1] == "task.completed"
 
 
 @pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
-def test_a_cluster_that_shuts_down_hands_its_links_over(story: Story, new_cluster: Callable[..., Cluster]) -> None:
+def test_a_cluster_that_shuts_down_hands_its_links_over(
+    story: Story, new_cluster: Callable[..., Cluster]
+) -> None:
     first = new_cluster()
     story.start()
     story.wait_until_following()
@@ -192,7 +196,9 @@ def test_kill_9_of_everything_at_once(story: Story, new_cluster: Callable[..., C
     assert story.progress.full_syncs == 1
 
 
-def test_killing_idle_workers_leaves_the_queue_usable(story: Story, new_cluster: Callable[..., Cluster]) -> None:
+def test_killing_idle_workers_leaves_the_queue_usable(
+    story: Story, new_cluster: Callable[..., Cluster]
+) -> None:
     """django-q2's own queue would stay locked by a worker that is killed while it waits."""
     cluster = new_cluster(workers=2)
     before = cluster.pool()
@@ -215,7 +221,9 @@ def test_a_sentinel_that_hangs_is_replaced(story: Story, new_cluster: Callable[.
     assert "the sentinel hangs" in cluster.log
 
 
-def test_a_signal_to_the_whole_group_ends_it_cleanly(story: Story, new_cluster: Callable[..., Cluster]) -> None:
+def test_a_signal_to_the_whole_group_ends_it_cleanly(
+    story: Story, new_cluster: Callable[..., Cluster]
+) -> None:
     """Ctrl-C in a terminal reaches every process at once."""
     cluster = new_cluster()
     story.start()
@@ -260,4 +268,5 @@ def test_a_wrong_password_fails_the_task_with_what_to_do(
     story.task.refresh_from_db()
     assert story.task.failure_id == "auth.refused"
     assert story.task.failure_advice
-    assert "Traceback" not in cluster.log and "Traceback" not in story.describe()
+    assert "Traceback" not in cluster.log
+    assert "Traceback" not in story.describe()

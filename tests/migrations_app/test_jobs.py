@@ -35,7 +35,9 @@ class TestRunLink:
         jobs.run_link(make_task(S.STARTING).link.pk)
         assert [lease.epoch for lease in runs] == [1]
 
-    def test_a_message_that_comes_twice_runs_once(self, make_task: TaskMaker, runs: list[links.Lease]) -> None:
+    def test_a_message_that_comes_twice_runs_once(
+        self, make_task: TaskMaker, runs: list[links.Lease]
+    ) -> None:
         link_id = make_task(S.STARTING).link.pk
         jobs.run_link(link_id)
         assert "nothing to do" in jobs.run_link(link_id)
@@ -45,7 +47,9 @@ class TestRunLink:
         assert "nothing to do" in jobs.run_link(4711)
         assert runs == []
 
-    def test_nothing_starts_once_the_cluster_drains(self, make_task: TaskMaker, runs: list[links.Lease]) -> None:
+    def test_nothing_starts_once_the_cluster_drains(
+        self, make_task: TaskMaker, runs: list[links.Lease]
+    ) -> None:
         drain.request()
         jobs.run_link(make_task(S.STARTING).link.pk)
         assert runs == []
@@ -59,7 +63,8 @@ class TestRunLink:
         message = OrmQ.objects.get()
         monkeypatch.setattr(jobs, "_message_id", message.pk)
         jobs.run_link(link_id)
-        assert runs and not OrmQ.objects.exists()
+        assert runs
+        assert not OrmQ.objects.exists()
 
 
 class TestTick:

@@ -68,7 +68,8 @@ class TestConfig:
         assert (config.source.address, config.source.password) == ("127.0.0.1:6401", "s3cret-of-orders")
         assert config.target.address == "127.0.0.1:6402"
         assert "s3cret" not in repr(config)
-        assert not config.allow_full_resync and not config.patient_start
+        assert not config.allow_full_resync
+        assert not config.patient_start
 
     def test_a_link_that_has_worked_is_patient(self, make_task: TaskMaker) -> None:
         task = make_task(S.STARTING, phases=Phases.FULL)
@@ -145,7 +146,8 @@ class TestEnds:
         task = run(make_task(S.STARTING), run_link)
         assert (task.status, task.failure_id) == (S.FAILED, "internal.unexpected")
         shown = task.failure_message + task.failure_advice + "".join(line.message for line in task.log.all())
-        assert "Traceback" not in shown and "internals" not in shown
+        assert "Traceback" not in shown
+        assert "internals" not in shown
         assert "Resume" in task.failure_advice
 
     def test_a_credential_that_cannot_be_decrypted_fails_the_task(
@@ -183,7 +185,9 @@ class TestProgress:
         # The full phase was the first run's: its figures stand, and so does the offset until a new one is known.
         assert (stored.keys_done, stored.percent, stored.databases) == (10, 100.0, {"0": 10})
         assert (stored.applied_offset, stored.replication_id) == (77, "abc")
-        assert stored.worker_pid == os.getpid() and stored.worker_host and stored.worker_ip
+        assert stored.worker_pid == os.getpid()
+        assert stored.worker_host
+        assert stored.worker_ip
 
     def test_a_new_full_phase_counts_anew(self, make_task: TaskMaker) -> None:
         task = make_task(S.STARTING)
@@ -195,7 +199,9 @@ class TestProgress:
 
     def test_every_column_exists(self) -> None:
         columns = {field.attname for field in LinkProgress._meta.get_fields() if hasattr(field, "attname")}
-        values = runner.Totals(LinkProgress()).add(Progress(full_syncs=1, replication_id="x", applied_offset=1))
+        values = runner.Totals(LinkProgress()).add(
+            Progress(full_syncs=1, replication_id="x", applied_offset=1)
+        )
         assert set(values) <= columns
 
     def test_log_lines_reach_the_task(self, make_task: TaskMaker) -> None:

@@ -59,13 +59,16 @@ class TestLease:
         seen = row.get().epoch
 
         # The bug: an update that only names the row succeeds for both.
-        assert row.update(owner="one:1:a") and row.update(owner="two:2:b")
+        assert row.update(owner="one:1:a")
+        assert row.update(owner="two:2:b")
 
         row.update(owner="", epoch=seen)
         assert row.filter(epoch=seen).update(epoch=seen + 1, owner="one:1:a")
         assert not row.filter(epoch=seen).update(epoch=seen + 1, owner="two:2:b")
 
-    def test_an_owner_that_comes_back_late_keeps_the_link_if_nobody_took_it(self, make_task: TaskMaker) -> None:
+    def test_an_owner_that_comes_back_late_keeps_the_link_if_nobody_took_it(
+        self, make_task: TaskMaker
+    ) -> None:
         lease = take(make_task(S.FULL))
         run_out(lease)
         assert links.renew_lease(lease) is Desired.RUN
@@ -140,7 +143,8 @@ class TestPhase:
         links.show_phase(lease, S.INCREMENTAL)
         task.refresh_from_db()
         since = task.incremental_at
-        assert task.reached_incremental and since is not None
+        assert task.reached_incremental
+        assert since is not None
         assert not task.full_resync_allowed, "the consent was for this once"
         links.show_phase(lease, S.RETRYING)
         links.show_phase(lease, S.INCREMENTAL)
@@ -148,7 +152,8 @@ class TestPhase:
         assert task.incremental_at == since
         links.show_phase(lease, S.FULL)
         task.refresh_from_db()
-        assert not task.reached_incremental and task.incremental_at is None
+        assert not task.reached_incremental
+        assert task.incremental_at is None
 
 
 class TestOldOwner:
@@ -177,7 +182,8 @@ class TestEnd:
         lease = take(task)
         assert links.finish_stopped(lease) is expected
         task.refresh_from_db()
-        assert task.status == expected and task.finished_at
+        assert task.status == expected
+        assert task.finished_at
         link = Link.objects.get()
         assert (link.desired, link.owner, link.lease_until) == (Desired.STOP, "", None)
         assert AuditEntry.objects.get().actor is None
@@ -191,9 +197,15 @@ class TestEnd:
 
     def test_failed(self, make_task: TaskMaker) -> None:
         task = make_task(S.RETRYING)
-        assert links.fail(take(task), failure_id="auth.refused", message="Wrong password.", advice="Enter it again.")
+        assert links.fail(
+            take(task), failure_id="auth.refused", message="Wrong password.", advice="Enter it again."
+        )
         task.refresh_from_db()
-        assert (task.status, task.failure_id, task.failure_advice) == (S.FAILED, "auth.refused", "Enter it again.")
+        assert (task.status, task.failure_id, task.failure_advice) == (
+            S.FAILED,
+            "auth.refused",
+            "Enter it again.",
+        )
         assert (task.log.get().level, task.log.get().message) == (LogLevel.ERROR, "Wrong password.")
 
     def test_speeds_are_zero_afterwards(self, make_task: TaskMaker) -> None:
@@ -219,7 +231,10 @@ class TestEnd:
 def test_log_lines_are_kept_in_their_order(make_task: TaskMaker) -> None:
     task = make_task()
     now = timezone.now()
-    links.append_log(task.pk, [LogLine(now, LogLevel.INFO, "a", "x" * 5000, {"n": 1}), LogLine(now, LogLevel.ERROR, "b", "", {})])
+    links.append_log(
+        task.pk,
+        [LogLine(now, LogLevel.INFO, "a", "x" * 5000, {"n": 1}), LogLine(now, LogLevel.ERROR, "b", "", {})],
+    )
     first, second = task.log.all()
     assert (first.event, second.event) == ("a", "b")
     assert len(first.message) == links.LOG_FIELD_LIMIT

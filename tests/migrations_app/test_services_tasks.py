@@ -33,14 +33,19 @@ class TestCreate:
         assert task.created_by == operator
         assert task.link.name == task.public_id
         assert task.link.desired == Desired.STOP
-        assert AuditEntry.objects.filter(action="task.created", object_id=task.public_id, actor=operator).exists()
+        assert AuditEntry.objects.filter(
+            action="task.created", object_id=task.public_id, actor=operator
+        ).exists()
         assert [line.event for line in task.log.all()] == ["task.created"]
         assert bell == []
 
     def test_keeps_a_name_that_was_given(
         self, operator: User, account: Account, source: Instance, target: Instance
     ) -> None:
-        assert tasks.create_task(operator, account, source, target, name="  Move\n orders ").name == "Move orders"
+        assert (
+            tasks.create_task(operator, account, source, target, name="  Move\n orders ").name
+            == "Move orders"
+        )
 
     @pytest.mark.parametrize(
         ("changes", "refusal", "field"),
@@ -65,7 +70,8 @@ class TestCreate:
         with pytest.raises(Invalid) as raised:
             tasks.create_task(operator, account, source, target, **changes)
         assert (raised.value.id, raised.value.field) == (refusal, field)
-        assert "No task was created." in raised.value.message and raised.value.advice
+        assert "No task was created." in raised.value.message
+        assert raised.value.advice
         assert not MigrationTask.objects.exists()
 
     @pytest.mark.parametrize(
@@ -143,7 +149,9 @@ class TestCreate:
         with pytest.raises(NotFound):
             tasks.create_task(operator, account, source, instance(other_account, "foreign"))
 
-    def test_a_viewer_may_not(self, viewer: User, account: Account, source: Instance, target: Instance) -> None:
+    def test_a_viewer_may_not(
+        self, viewer: User, account: Account, source: Instance, target: Instance
+    ) -> None:
         with pytest.raises(NotPermitted):
             tasks.create_task(viewer, account, source, target)
 
@@ -166,7 +174,14 @@ ACTIONS = [
 @pytest.mark.parametrize(("action", "is_open", "closed"), ACTIONS)
 class TestPermission:
     def test_operator_and_owner_may(
-        self, action: Any, is_open: S, closed: S, operator: User, owner: User, make_task: TaskMaker, bell: list[int]
+        self,
+        action: Any,
+        is_open: S,
+        closed: S,
+        operator: User,
+        owner: User,
+        make_task: TaskMaker,
+        bell: list[int],
     ) -> None:
         action(operator, make_task(is_open))
         MigrationTask.objects.all().delete()
@@ -215,7 +230,9 @@ class TestStart:
         assert task.started_at is not None
         assert AuditEntry.objects.get().action == "task.started"
 
-    def test_of_two_readers_only_one_starts(self, operator: User, make_task: TaskMaker, bell: list[int]) -> None:
+    def test_of_two_readers_only_one_starts(
+        self, operator: User, make_task: TaskMaker, bell: list[int]
+    ) -> None:
         """Both have read `ready`. Without the comparison in the UPDATE the second would start it again."""
         first = make_task(S.READY)
         second = MigrationTask.objects.get(pk=first.pk)
@@ -274,7 +291,10 @@ class TestStop:
     ) -> None:
         running, ready = make_task(S.FULL), make_task(S.READY)
         foreign = make_task(
-            S.FULL, account=other_account, source=instance(other_account, "a"), target=instance(other_account, "b")
+            S.FULL,
+            account=other_account,
+            source=instance(other_account, "a"),
+            target=instance(other_account, "b"),
         )
         ids = [running.public_id, ready.public_id, foreign.public_id, running.public_id]
         results = tasks.stop_tasks(operator, ids)
@@ -294,11 +314,16 @@ class TestResume:
         self, operator: User, make_task: TaskMaker, bell: list[int]
     ) -> None:
         task = make_task(
-            S.FAILED, reached_incremental=True, failure_id="connection.lost", failure_message="x", failure_advice="y"
+            S.FAILED,
+            reached_incremental=True,
+            failure_id="connection.lost",
+            failure_message="x",
+            failure_advice="y",
         )
         task = tasks.resume_task(operator, task)
         assert (task.status, task.failure_id, task.failure_message) == (S.STARTING, "", "")
-        assert task.reached_incremental and not task.full_resync_allowed
+        assert task.reached_incremental
+        assert not task.full_resync_allowed
 
     def test_a_new_full_synchronization_needs_consent(self, operator: User, make_task: TaskMaker) -> None:
         task = tasks.resume_task(operator, make_task(S.FAILED), allow_full_resync=True)
@@ -311,7 +336,9 @@ class TestDelete:
         task = make_task(S.COMPLETED)
         links.note(task, "task.completed", "Done.")
         tasks.delete_task(operator, task)
-        assert not MigrationTask.objects.exists() and not Link.objects.exists() and not LogEntry.objects.exists()
+        assert not MigrationTask.objects.exists()
+        assert not Link.objects.exists()
+        assert not LogEntry.objects.exists()
         assert AuditEntry.objects.get().action == "task.deleted"
 
     def test_not_when_it_was_started_meanwhile(self, operator: User, make_task: TaskMaker) -> None:

@@ -84,5 +84,6 @@ def test_what_a_stop_leaves() -> None:
 def test_a_badge_has_a_label_an_icon_and_a_tone(status: TaskStatus) -> None:
     from portal.icons import ICONS
 
-    assert status.label and status.icon in ICONS
+    assert status.label
+    assert status.icon in ICONS
     assert status.tone in {"success", "info", "warning", "danger", "neutral"}

@@ -42,7 +42,9 @@ READY, FULL, FAILED = task(TaskStatus.READY), task(TaskStatus.FULL), task(TaskSt
 ROWS = [
     Row("task_list", get=(302, 200, 200, 200, 200, 200)),
     # Who operates no account is offered no instance, and so cannot enter one.
-    Row("task_create", get=(302, 200, 200, 200, 200, 200), post=(302, 422, 422, 302, 302, 302), data=creation),
+    Row(
+        "task_create", get=(302, 200, 200, 200, 200, 200), post=(302, 422, 422, 302, 302, 302), data=creation
+    ),
     # The question, which lists only what the person may see; the answer to it is a result per task.
     Row(
         "task_stop_selected",

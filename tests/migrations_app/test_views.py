@@ -1,0 +1,473 @@
+"""The pages, a class per view. Who may open what is in url_table.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from migrations_app.choices import LogLevel, Phases, TaskStatus
+from migrations_app.models import Link, LinkProgress, LogEntry, MigrationTask
+from migrations_app.services import links
+from portal.choices import NodeRole
+from portal.models import Account, Instance
+
+from .conftest import TaskMaker, instance
+
+pytestmark = pytest.mark.django_db
+S = TaskStatus
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def browser(operator: User) -> Client:
+    client = Client()
+    client.force_login(operator)
+    return client
+
+
+@pytest.fixture
+def foreign_task(make_task: TaskMaker, other_account: Account) -> MigrationTask:
+    return make_task(
+        S.INCREMENTAL,
+        name="secret move",
+        account=other_account,
+        source=instance(other_account, "their-source"),
+        target=instance(other_account, "their-target"),
+    )
+
+
+def text(response: Any) -> str:
+    return str(response.content.decode())
+
+
+class TestList:
+    def test_shows_the_tasks_of_my_accounts(
+        self, browser: Client, make_task: TaskMaker, foreign_task: MigrationTask
+    ) -> None:
+        task = make_task(S.INCREMENTAL, reached_incremental=True)
+        LinkProgress.objects.filter(link=task.link).update(
+            keys_done=1200,
+            percent=100,
+            lag_bytes=2048,
+            lag_seconds=0.2,
+            caught_up=True,
+            bytes_per_second=4096,
+        )
+        page = text(browser.get("/migrations/"))
+        for shown in (task.public_id, "Incremental", "undelayed", "2.0 KiB", "4.0 KiB/s", "1,200 keys"):
+            assert shown in page
+        assert "secret move" not in page
+
+    def test_empty(self, browser: Client, viewer: User) -> None:
+        assert "Create task" in text(browser.get("/migrations/"))
+        browser.force_login(viewer)
+        page = text(browser.get("/migrations/"))
+        assert "No migration tasks yet" in page
+        assert "Create task" not in page
+
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ("?q=orders-new", True),
+            ("?q=nothing", False),
+            ("?status=full", True),
+            ("?status=failed", False),
+            ("?phases=full", False),
+            ("?phases=full%2Bincremental", True),
+            ("?sort=-lag", True),
+            ("?sort=lag&page=99", True),
+            ("?sort=nonsense", True),
+        ],
+    )
+    def test_search_filters_order_pages(
+        self, browser: Client, make_task: TaskMaker, query: str, found: bool
+    ) -> None:
+        task = make_task(S.FULL)
+        assert (task.public_id in text(browser.get(f"/migrations/{query}"))) == found
+
+    def test_htmx_gets_the_table_only(self, browser: Client, make_task: TaskMaker) -> None:
+        make_task()
+        fragment = text(browser.get("/migrations/", headers=HTMX))
+        assert "<table" in fragment
+        assert "<html" not in fragment
+
+    def test_its_queries_do_not_grow(
+        self, browser: Client, make_task: TaskMaker, account: Account, source: Instance
+    ) -> None:
+        make_task(S.FULL)
+        browser.get("/migrations/")  # the session learns the reader's time zone
+        with CaptureQueriesContext(connection) as first:
+            browser.get("/migrations/")
+        for number in range(12):
+            make_task(S.FULL, target=instance(account, f"target-{number}"))
+        with CaptureQueriesContext(connection) as second:
+            browser.get("/migrations/")
+        assert len(second) == len(first)
+
+    def test_a_task_that_cannot_be_stopped_cannot_be_ticked(
+        self, browser: Client, make_task: TaskMaker
+    ) -> None:
+        make_task(S.READY)
+        assert "disabled" in text(browser.get("/migrations/"))
+
+
+class TestCreate:
+    def data(self, source: Instance, target: Instance, **changes: Any) -> dict[str, Any]:
+        return {
+            "source": source.public_id,
+            "target": target.public_id,
+            "phases": "full+incremental",
+            "scope": "all",
+            "retry_minutes": "120",
+        } | changes
+
+    def test_form_warns(self, browser: Client, source: Instance) -> None:
+        page = text(browser.get("/migrations/new/"))
+        assert "is not migrated" in page
+        assert "are overwritten" in page
+
+    def test_shows_what_is_known_of_both_sides(
+        self, browser: Client, source: Instance, target: Instance
+    ) -> None:
+        address = f"/migrations/new/?source={source.public_id}&target={target.public_id}"
+        fragment = text(browser.get(address, headers=HTMX))
+        assert "1,200 keys" in fragment
+        assert "DB 15" in fragment
+        assert "<html" not in fragment
+
+    def test_offers_only_what_the_person_operates(
+        self, browser: Client, source: Instance, foreign_task: MigrationTask
+    ) -> None:
+        page = text(browser.get("/migrations/new/"))
+        assert source.public_id in page
+        assert "their-source" not in page
+
+    def test_without_instances_it_says_what_to_do(self, browser: Client) -> None:
+        assert "Register instance" in text(browser.get("/migrations/new/"))
+
+    def test_creates(self, browser: Client, source: Instance, target: Instance, bell: list[int]) -> None:
+        response = browser.post(
+            "/migrations/new/", self.data(source, target, scope="some", databases=["0", "3"], phases="full")
+        )
+        task = MigrationTask.objects.get()
+        assert response.status_code == 302
+        assert response.headers["Location"] == task.get_absolute_url()
+        assert (task.status, task.databases, task.phases) == (S.READY, [0, 3], Phases.FULL)
+
+    def test_creates_and_starts(
+        self, browser: Client, source: Instance, target: Instance, bell: list[int]
+    ) -> None:
+        browser.post("/migrations/new/", self.data(source, target, start="1"))
+        assert MigrationTask.objects.get().status == S.STARTING
+
+    @pytest.mark.parametrize(
+        ("changes", "shown"),
+        [
+            ({"scope": "some"}, "No database is chosen"),
+            ({"scope": "some", "databases": ["16"]}, "no database 16"),
+            ({"retry_minutes": "9"}, "greater than or equal to 10"),
+            ({"phases": "sideways"}, "Select a valid choice"),
+            ({"source": ""}, "This field is required"),
+            ({"target": "r-unknown1"}, "no such instance"),
+        ],
+    )
+    def test_refuses(
+        self, browser: Client, source: Instance, target: Instance, changes: dict[str, Any], shown: str
+    ) -> None:
+        response = browser.post("/migrations/new/", self.data(source, target) | changes)
+        assert response.status_code == 422
+        assert shown in text(response)
+        assert not MigrationTask.objects.exists()
+
+    def test_refuses_a_replica_as_target(self, browser: Client, source: Instance, target: Instance) -> None:
+        Instance.objects.filter(pk=target.pk).update(role=NodeRole.REPLICA)
+        response = browser.post("/migrations/new/", self.data(source, target))
+        assert "is a replica and refuses writes" in text(response)
+
+    def test_refuses_a_foreign_target(
+        self, browser: Client, source: Instance, foreign_task: MigrationTask
+    ) -> None:
+        before = MigrationTask.objects.count()
+        response = browser.post("/migrations/new/", self.data(source, foreign_task.target))
+        assert response.status_code == 422
+        assert MigrationTask.objects.count() == before
+
+
+class TestDetail:
+    def test_live_figures(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.FULL)
+        LinkProgress.objects.update(
+            keys_done=600, keys_total=1205, percent=49.9, keys_per_second=100, bytes_in=3 << 20, full_syncs=1,
+            databases={"0": 600}, worker_host="worker-7", worker_ip="10.1.2.3", updated_at=timezone.now(),
+        )  # fmt: skip
+        page = text(browser.get(task.get_absolute_url()))
+        for shown in ("49 %", "600 of 1,205", "about 6", "3.0 MiB", "worker-7", "10.1.2.3", "100 per second"):
+            assert shown in page, shown
+        assert "s3cret" not in page
+
+    def test_a_running_task_polls(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.FULL)
+        assert 'hx-trigger="every 1s"' in text(browser.get(task.get_absolute_url()))
+        response = browser.get(task.get_absolute_url(), headers=HTMX)
+        assert response.status_code == 200
+        assert "<html" not in text(response)
+        assert 'hx-swap-oob="true"' in text(response)
+
+    @pytest.mark.parametrize("status", [S.COMPLETED, S.FAILED, S.STOPPED])
+    def test_polling_ends_with_286(self, browser: Client, make_task: TaskMaker, status: S) -> None:
+        task = make_task(status)
+        assert browser.get(task.get_absolute_url(), headers=HTMX).status_code == 286
+        response = browser.get(task.get_absolute_url())
+        assert response.status_code == 200
+        assert "every 1s" not in text(response)
+
+    def test_a_failure_says_what_happened_what_was_left_and_what_to_do(
+        self, browser: Client, make_task: TaskMaker
+    ) -> None:
+        task = make_task(
+            S.FAILED,
+            failure_id="auth.refused",
+            failure_message="The source refused.",
+            failure_advice="Check it.",
+        )
+        page = text(browser.get(task.get_absolute_url()))
+        for shown in (
+            "The source refused.",
+            "No data was written to the target.",
+            "Check it.",
+            "auth.refused",
+            "Resume",
+        ):
+            assert shown in page
+
+    def test_without_a_worker_it_says_so(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.STARTING)
+        assert "Waiting for a free worker" in text(browser.get(task.get_absolute_url()))
+        links.acquire_lease(task.link.pk, "one:1:a")
+        assert "Waiting for a free worker" not in text(browser.get(task.get_absolute_url()))
+
+    def test_a_viewer_has_no_buttons(self, browser: Client, viewer: User, make_task: TaskMaker) -> None:
+        task = make_task(S.FULL)
+        stop = f"/migrations/{task.public_id}/stop/"
+        assert stop in text(browser.get(task.get_absolute_url()))
+        browser.force_login(viewer)
+        assert stop not in text(browser.get(task.get_absolute_url()))
+
+    def test_a_foreign_task_is_not_found(self, browser: Client, foreign_task: MigrationTask) -> None:
+        assert browser.get(foreign_task.get_absolute_url()).status_code == 404
+        assert browser.get(foreign_task.get_absolute_url(), headers=HTMX).status_code == 404
+
+    def test_its_queries_do_not_grow_with_the_log(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.FULL)
+        browser.get(task.get_absolute_url())
+        with CaptureQueriesContext(connection) as first:
+            browser.get(task.get_absolute_url())
+        for number in range(60):
+            links.note(task, "a.b", f"line {number}")
+        with CaptureQueriesContext(connection) as second:
+            browser.get(task.get_absolute_url())
+        assert len(second) == len(first)
+
+
+class TestLog:
+    def test_search_level_and_pages(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.FULL)
+        for number in range(45):
+            links.note(task, "a.b", f"line {number}.", LogLevel.WARNING if number == 7 else LogLevel.INFO)
+        address = f"/migrations/{task.public_id}/log/"
+        page = text(browser.get(address))
+        assert "Line 44." in page
+        assert "Line 14." not in page
+        older = LogEntry.objects.get(message="line 15.").pk
+        assert f"before={older}" in page
+        page = text(browser.get(f"{address}?before={older}"))
+        assert "Line 14." in page
+        assert "Line 15." not in page
+        assert "Newest" in page
+        assert "Line 7." in text(browser.get(f"{address}?level=warning"))
+        page = text(browser.get(f"{address}?q=line+33"))
+        assert "Line 33." in page
+        assert "Line 3." not in page
+        assert "No line of the log fits" in text(browser.get(f"{address}?q=nothing"))
+        assert browser.get(f"{address}?before=99999999999999999999&level=x").status_code == 200
+
+    def test_htmx_gets_the_lines_and_polls_while_the_task_runs(
+        self, browser: Client, make_task: TaskMaker
+    ) -> None:
+        task = make_task(S.FULL)
+        fragment = text(browser.get(f"/migrations/{task.public_id}/log/", headers=HTMX))
+        assert "<html" not in fragment
+        assert "every 2s" in fragment
+        MigrationTask.objects.update(status=S.FAILED)
+        assert "every 2s" not in text(browser.get(f"/migrations/{task.public_id}/log/", headers=HTMX))
+
+    def test_what_is_logged_is_text(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task()
+        links.note(task, "a.b", "<script>alert(1)</script>")
+        assert "<script>alert" not in text(browser.get(f"/migrations/{task.public_id}/log/"))
+
+    def test_a_foreign_log_is_not_found(self, browser: Client, foreign_task: MigrationTask) -> None:
+        assert browser.get(f"/migrations/{foreign_task.public_id}/log/").status_code == 404
+
+
+class TestActions:
+    def test_start(self, browser: Client, make_task: TaskMaker, bell: list[int]) -> None:
+        task = make_task(S.READY)
+        assert browser.post(f"/migrations/{task.public_id}/start/").status_code == 302
+        assert MigrationTask.objects.get().status == S.STARTING
+
+    def test_a_refusal_is_a_page(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.FULL)
+        response = browser.post(f"/migrations/{task.public_id}/start/")
+        assert response.status_code == 409
+        assert "running already" in text(response)
+
+    def test_stop_asks_and_then_stops(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.INCREMENTAL, reached_incremental=True)
+        page = text(browser.get(f"/migrations/{task.public_id}/stop/"))
+        assert "cannot go on" in page
+        assert MigrationTask.objects.get().status == S.INCREMENTAL
+        browser.post(f"/migrations/{task.public_id}/stop/")
+        assert MigrationTask.objects.get().status == S.COMPLETED
+
+    def test_stop_in_the_full_phase_says_what_is_left(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.FULL)
+        assert "a part of the data only" in text(browser.get(f"/migrations/{task.public_id}/stop/"))
+
+    def test_resume(self, browser: Client, make_task: TaskMaker, bell: list[int]) -> None:
+        task = make_task(S.FAILED, failure_id="connection.lost")
+        browser.post(f"/migrations/{task.public_id}/resume/")
+        task.refresh_from_db()
+        assert (task.status, task.full_resync_allowed) == (S.STARTING, False)
+
+    @pytest.mark.parametrize("failure", ["source.full_resync_needed", "target.diverged"])
+    def test_a_new_full_synchronization_is_asked_for(
+        self, browser: Client, make_task: TaskMaker, bell: list[int], failure: str
+    ) -> None:
+        task = make_task(S.FAILED, failure_id=failure, failure_message="The writes are gone.")
+        page = text(browser.get(f"/migrations/{task.public_id}/resume/"))
+        assert "Resume with a full synchronization" in page
+        assert "The writes are gone." in page
+        browser.post(f"/migrations/{task.public_id}/resume/", {"full_resync": "1"})
+        task.refresh_from_db()
+        assert (task.status, task.full_resync_allowed) == (S.STARTING, True)
+
+    def test_delete_asks_and_then_deletes(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.COMPLETED)
+        assert "not touched" in text(browser.get(f"/migrations/{task.public_id}/delete/"))
+        assert browser.post(f"/migrations/{task.public_id}/delete/").headers["Location"] == "/migrations/"
+        assert not MigrationTask.objects.exists()
+        assert not Link.objects.exists()
+
+    @pytest.mark.parametrize("action", ["start", "stop", "resume", "delete"])
+    def test_a_foreign_task_is_not_found(
+        self, browser: Client, foreign_task: MigrationTask, action: str
+    ) -> None:
+        assert browser.post(f"/migrations/{foreign_task.public_id}/{action}/").status_code == 404
+        foreign_task.refresh_from_db()
+        assert foreign_task.status == S.INCREMENTAL
+
+
+class TestStopSelected:
+    def test_asks_with_the_tasks_it_is_about(
+        self, browser: Client, make_task: TaskMaker, foreign_task: MigrationTask
+    ) -> None:
+        task = make_task(S.FULL)
+        page = text(browser.post("/migrations/stop/", {"task": [task.public_id, foreign_task.public_id]}))
+        assert "Stop 1 task?" in page
+        assert "secret move" not in page
+        assert MigrationTask.objects.get(pk=task.pk).status == S.FULL
+
+    def test_gives_a_result_for_each(
+        self, browser: Client, make_task: TaskMaker, foreign_task: MigrationTask
+    ) -> None:
+        running, ready = make_task(S.FULL), make_task(S.READY, name="not begun")
+        sent = {"task": [running.public_id, ready.public_id, foreign_task.public_id], "confirmed": "1"}
+        page = text(browser.post("/migrations/stop/", sent))
+        assert "Stopped early" in page
+        assert "has not been started" in page
+        assert foreign_task.public_id in page
+        assert "secret move" not in page
+        foreign_task.refresh_from_db()
+        assert foreign_task.status == S.INCREMENTAL
+
+    def test_none_selected(self, browser: Client) -> None:
+        assert "Tick the tasks" in text(browser.post("/migrations/stop/", follow=True))
+
+
+class TestPanels:
+    def test_overview_and_instance(
+        self, browser: Client, make_task: TaskMaker, source: Instance, foreign_task: MigrationTask
+    ) -> None:
+        task = make_task(S.FULL)
+        for address in ("/", source.get_absolute_url()):
+            page = text(browser.get(address))
+            assert task.public_id in page
+            assert "secret move" not in page
+
+    def test_navigation(self, browser: Client) -> None:
+        assert 'href="/migrations/"' in text(browser.get("/"))
+
+
+class TestAdmin:
+    @pytest.fixture
+    def admin(self, db: None) -> Client:
+        client = Client()
+        client.force_login(User.objects.create_superuser("root", password="a long pass phrase"))
+        return client
+
+    @pytest.mark.parametrize("model", ["migrationtask", "link", "linkprogress", "logentry"])
+    def test_lists_and_shows_without_changing(self, admin: Client, make_task: TaskMaker, model: str) -> None:
+        task = make_task(S.FULL)
+        links.note(task, "a.b", "A line.")
+        base = f"/admin/migrations_app/{model}/"
+        assert admin.get(base, {"q": "x"}).status_code == 200
+        assert admin.get(f"{base}add/").status_code == 403
+        rows: dict[str, Callable[[], Any]] = {
+            "migrationtask": lambda: task, "link": lambda: task.link,
+            "linkprogress": lambda: task.link.progress, "logentry": lambda: task.log.get(),
+        }  # fmt: skip
+        address = f"{base}{rows[model]().pk}/change/"
+        assert admin.get(address).status_code == 200
+        assert admin.post(address, {"status": "completed"}).status_code == 403
+        assert admin.post(f"{base}{rows[model]().pk}/delete/", {"post": "yes"}).status_code == 403
+
+    def test_the_bulk_action_goes_through_the_service(self, admin: Client, make_task: TaskMaker) -> None:
+        running, ready = make_task(S.FULL), make_task(S.READY)
+        response = admin.post(
+            "/admin/migrations_app/migrationtask/",
+            {"action": "stop_selected", "_selected_action": [running.pk, ready.pk]},
+            follow=True,
+        )
+        page = text(response)
+        assert f"({running.public_id}): Stopped early" in page
+        assert f"({ready.public_id}): The task has not been started." in page
+        running.refresh_from_db()
+        assert running.status == S.STOPPED
+
+    def test_a_member_of_the_staff_without_a_role_stops_nothing(
+        self, make_task: TaskMaker, viewer: User
+    ) -> None:
+        from django.contrib.auth.models import Permission
+
+        viewer.is_staff = True
+        viewer.save()
+        viewer.user_permissions.add(Permission.objects.get(codename="view_migrationtask"))
+        client = Client()
+        client.force_login(viewer)
+        task = make_task(S.FULL)
+        response = client.post(
+            "/admin/migrations_app/migrationtask/",
+            {"action": "stop_selected", "_selected_action": [task.pk]},
+            follow=True,
+        )
+        assert "Your role does not allow this" in text(response)
+        task.refresh_from_db()
+        assert task.status == S.FULL
