@@ -109,6 +109,11 @@ class Listing:
         """Whether a search or a filter is on: an empty list then says something else."""
         return bool(self.query or self.values)
 
+    @property
+    def is_sorted(self) -> bool:
+        """Whether another order than the default was chosen: the filters then carry it along."""
+        return self.sort != self._default_sort
+
     @cached_property
     def page(self) -> Page[Any]:
         """The page asked for; the nearest one for a number that does not exist."""
@@ -128,7 +133,7 @@ class Listing:
     @property
     def clear_url(self) -> str:
         """The whole list, in the order that was chosen."""
-        return self._url({"sort": self.sort} if self.sort != self._default_sort else {})
+        return self._url({"sort": self.sort} if self.is_sorted else {})
 
     @property
     def previous_url(self) -> str:
@@ -154,7 +159,7 @@ class Listing:
     def url(self, **changes: Any) -> str:
         """This list with other values of `q`, `sort`, `page` or a filter; None takes one away."""
         state: dict[str, Any] = {"q": self.query or None, **self.values}
-        state["sort"] = self.sort if self.sort != self._default_sort else None
+        state["sort"] = self.sort if self.is_sorted else None
         return self._url({key: value for key, value in (state | changes).items() if value is not None})
 
     def _url(self, state: dict[str, Any]) -> str:

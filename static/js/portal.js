@@ -63,6 +63,13 @@
     if (event.detail.successful) clearFailure();
   });
 
+  /* Filters that are not set stay out of the address. */
+  document.addEventListener("htmx:configRequest", (event) => {
+    const { verb, formData } = event.detail;
+    if (verb !== "get") return;
+    for (const [name, value] of [...formData.entries()]) if (value === "") formData.delete(name);
+  });
+
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     const menu = document.querySelector("details.menu[open]");

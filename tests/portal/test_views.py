@@ -118,6 +118,7 @@ class TestInstanceList:
             response = client.get("/instances/?sort=region")
         assert response.context["listing"].page.paginator.num_pages == 2
         assert 'href="/instances/?sort=region&amp;page=2"' in text(response)
+        assert '<input type="hidden" name="sort" value="region" form="list-filter">' in text(response)
 
     def test_empty_states_tell_what_to_do(self, world: World, as_role: As) -> None:
         assert "Show all instances" in text(as_role("viewer").get("/instances/?q=nothing-like-it"))
