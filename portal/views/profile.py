@@ -27,7 +27,9 @@ def profile(request: HtmxHttpRequest) -> HttpResponse:
         "time_zone": stored.time_zone if stored else "",
         "theme": request.COOKIES.get("theme", "auto"),
     }
-    form = ProfileForm(request.POST if request.method == "POST" else None, initial=initial, default_zone=settings.TIME_ZONE)
+    form = ProfileForm(
+        request.POST if request.method == "POST" else None, initial=initial, default_zone=settings.TIME_ZONE
+    )
     if request.method == "POST" and form.is_valid():
         zone = form.cleaned_data["time_zone"]
         UserProfile.objects.update_or_create(user=request.user, defaults={"time_zone": zone})
