@@ -158,7 +158,11 @@ def error_of(reply: ReplyError, command: str, endpoint: Endpoint) -> errors.Engi
     code = reply.code
     if code in {"WRONGPASS", "NOAUTH"}:
         return errors.AuthError(message)
-    if "invalid password" in reply or "without any password configured" in reply:
+    if (
+        "invalid password" in reply
+        or "without any password configured" in reply
+        or "no password is set" in reply
+    ):
         return errors.AuthError(message)
     if command == "AUTH" and "wrong number of arguments" in reply:
         return errors.AuthError(message, advice="Servers before 6.0 know no users: give the password alone.")

@@ -35,6 +35,8 @@ class Connection:
             sock = _connect(endpoint, timeout)
         except socket.gaierror as error:
             raise errors.HostUnknown(f"{endpoint.host}: no such host ({error.strerror})") from None
+        except UnicodeError:  # a name that no name service can hold: empty or too long parts
+            raise errors.HostUnknown(f"{endpoint.host}: no such host (not a valid name)") from None
         except ConnectionRefusedError:
             raise errors.ConnectionRefused(f"{endpoint.address}: the connection was refused") from None
         except FileNotFoundError:
@@ -151,6 +153,9 @@ def _start_tls(sock: socket.socket, endpoint: Endpoint) -> ssl.SSLSocket:
     except ssl.SSLCertVerificationError as error:
         sock.close()
         raise errors.TlsError(f"{address}: the certificate is not accepted: {error.verify_message}") from None
+    except ssl.SSLEOFError:
+        sock.close()
+        raise errors.NotTls(f"{address}: the connection ended in the TLS handshake") from None
     except ssl.SSLError as error:
         sock.close()
         if error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}:
