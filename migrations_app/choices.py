@@ -14,7 +14,7 @@ class TaskStatus(BadgedChoices):
 
     READY = "ready", "neutral", "clipboard", "Ready"
     STARTING = "starting", "info", "clock", "Starting"
-    FULL = "full", "info", "copy", "Full synchronization"
+    FULL = "full", "info", "copy", "Full sync"
     INCREMENTAL = "incremental", "info", "refresh", "Incremental"
     RETRYING = "retrying", "warning", "alert", "Retrying"
     STOPPING = "stopping", "warning", "stop-circle", "Stopping"

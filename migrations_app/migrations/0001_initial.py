@@ -77,7 +77,7 @@ class Migration(migrations.Migration):
                 ('databases', models.JSONField(blank=True, help_text='A list of database numbers; empty: all.', null=True)),
                 ('retry_minutes', models.PositiveIntegerField(default=120, help_text='For how long an interrupted connection is tried again before the task fails.', validators=[django.core.validators.MinValueValidator(10), django.core.validators.MaxValueValidator(1440)])),
                 ('full_resync_allowed', models.BooleanField(default=False, help_text='May begin with a new full phase when the source no longer has the changes it needs.')),
-                ('status', models.CharField(choices=[('ready', 'Ready'), ('starting', 'Starting'), ('full', 'Full synchronization'), ('incremental', 'Incremental'), ('retrying', 'Retrying'), ('stopping', 'Stopping'), ('stopped', 'Stopped early'), ('completed', 'Successful'), ('failed', 'Failed')], db_index=True, default='ready', max_length=16)),
+                ('status', models.CharField(choices=[('ready', 'Ready'), ('starting', 'Starting'), ('full', 'Full sync'), ('incremental', 'Incremental'), ('retrying', 'Retrying'), ('stopping', 'Stopping'), ('stopped', 'Stopped early'), ('completed', 'Successful'), ('failed', 'Failed')], db_index=True, default='ready', max_length=16)),
                 ('reached_incremental', models.BooleanField(default=False, help_text='The full phase is complete: stopped now, the task is successful.')),
                 ('created_at', models.DateTimeField(auto_now_add=True, db_index=True, verbose_name='created')),
                 ('started_at', models.DateTimeField(blank=True, null=True, verbose_name='started')),
