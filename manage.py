@@ -7,10 +7,14 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
-    if sys.argv[1:2] in (["generate_keys"], ["demo"]) and not os.environ.get("SECRET_KEY_FILE"):
-        # The commands that run before there is a key: one prints the first, the other makes its own and starts over
-        # with it. Nothing is signed with this value.
-        os.environ.setdefault("SECRET_KEY", "not-used-by-these-commands-which-sign-and-encrypt-nothing")
+    if sys.argv[1:2] == ["generate_keys"]:
+        # The one command that has to run before there is a key: it prints the first one. Nothing is signed with this value.
+        os.environ.setdefault("SECRET_KEY", "not-used-by-generate-keys-which-signs-and-encrypts-nothing")
+    if sys.argv[1:2] == ["demo"]:
+        # Before Django reads its settings: the demo has its own, and uses nothing of the user's.
+        from migrations_app.demo import environment
+
+        environment.enter()
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 

@@ -70,22 +70,54 @@ class Child:
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
-class Supervisor:
-    """Starts and stops children. A context manager: at its end nothing is left, whatever happened.
+class Guardian:
+    """The process that tidies up when this one cannot: it removes ``folder`` and ends the children that were named to it."""
 
-    ``folder`` is a temporary folder that goes with it. With ``logs``, the output of each child goes to
-    ``<logs>/<name>.log``, otherwise to the terminal.
-    """
-
-    def __init__(self, *, folder: Path | None = None, logs: Path | None = None) -> None:
-        self._children: list[Child] = []
-        self._folder = folder
-        self._logs = logs
-        self._guardian = subprocess.Popen(
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._process = subprocess.Popen(
             [sys.executable, "-I", __file__, *([str(folder)] if folder else [])],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
+
+    def watch(self, pid: int) -> None:
+        """End this child (the leader of a group), too, when this process is gone."""
+        self._tell(f"+{pid}")
+
+    def forget(self, pid: int) -> None:
+        """The child has ended, and its number may soon be another's."""
+        self._tell(f"-{pid}")
+
+    def close(self) -> None:
+        """Let it do now what is left to do: remove the folder."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait()
+        if self.folder:
+            # It does that; if somebody has killed it, it has not.
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        # Without its guardian everything still works, only `kill -9` of this process would leave something behind.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f"{line}\n".encode())
+            self._process.stdin.flush()
+
+
+class Supervisor:
+    """Starts and stops children. A context manager: at its end nothing is left, whatever happened.
+
+    A ``guardian`` that was started earlier, because there was something to guard already, is taken over. With ``logs``, the
+    output of each child goes to ``<logs>/<name>.log``, otherwise to the terminal.
+    """
+
+    def __init__(self, *, guardian: Guardian | None = None, logs: Path | None = None) -> None:
+        self._children: list[Child] = []
+        self._logs = logs
+        self._guardian = guardian or Guardian()
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +153,7 @@ class Supervisor:
                 raise ChildFailed(f"{name} cannot be started: {command[0]}: {error.strerror}") from error
             child = Child(name, process, log, last, grace)
             self._children.append(child)
-            self._tell(f"+{process.pid}")
+            self._guardian.watch(process.pid)
         return child
 
     def check(self) -> None:
@@ -162,28 +194,14 @@ class Supervisor:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(child.process.pid, signal.SIGKILL)
                 child.process.wait()
-                self._tell(f"-{child.process.pid}")
+                self._guardian.forget(child.process.pid)
         self._children.clear()
 
     def close(self) -> None:
-        """`stop`, and remove the temporary folder. Ctrl-C is ignored meanwhile; it takes `GRACE_S` twice at
-        the most."""
+        """`stop`, and let the guardian go. Ctrl-C is ignored meanwhile; it takes twice the longest grace at the most."""
         with ignored_signals():
             self.stop()
-            if self._folder:
-                shutil.rmtree(self._folder, ignore_errors=True)
-            if self._guardian.stdin:
-                with contextlib.suppress(BrokenPipeError):
-                    self._guardian.stdin.close()
-            self._guardian.wait()
-
-    def _tell(self, line: str) -> None:
-        assert self._guardian.stdin is not None
-        # Without its guardian everything still works, only `kill -9` of this process would leave something
-        # behind.
-        with contextlib.suppress(BrokenPipeError):
-            self._guardian.stdin.write(f"{line}\n".encode())
-            self._guardian.stdin.flush()
+            self._guardian.close()
 
 
 def web_command(base: Path, address: str, *, workers: int) -> list[str]:
@@ -242,8 +260,8 @@ def deferred_signals() -> Iterator[None]:
     finally:
         for number, handler in before:
             signal.signal(number, handler)
-        for number in arrived[:1]:
-            signal.raise_signal(number)
+        for deferred in arrived[:1]:
+            signal.raise_signal(deferred)
 
 
 @contextlib.contextmanager

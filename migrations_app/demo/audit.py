@@ -147,8 +147,9 @@ def check_invariant(target: Source, databases: Iterable[int] = (0,)) -> list[str
     problems = []
     for db in databases:
         questions: list[Command] = [("GET", f"invariant:account:{n}") for n in range(ACCOUNTS)]
-        for name in ("left", "right", "script:left", "script:right"):
-            questions.append(("GET", f"invariant:{name}"))
+        questions += [
+            ("GET", f"invariant:{name}") for name in ("left", "right", "script:left", "script:right")
+        ]
         questions += [("LLEN", "invariant:list"), ("HGET", "invariant:hash", "length")]
         values = Pipe(client_of(db)).ask([("MULTI",), *questions, ("EXEC",)])[-1]
         if isinstance(values, Exception):

@@ -249,6 +249,10 @@ def _functions(client: redis.Redis, caps: Capabilities, summary: DatasetSummary)
         summary.skipped.append(f"functions: {error}")
 
 
+def _say(text: str, *, error: bool = False) -> None:
+    (sys.stderr if error else sys.stdout).write(f"{text}\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Exit codes: 0 done, 1 failed, 2 bad usage."""
     parser = argparse.ArgumentParser(
@@ -281,12 +285,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     except (DemoError, redis.RedisError, OSError) as error:
-        print(f"The fill failed: {error}", file=sys.stderr)
+        _say(f"The fill failed: {error}", error=True)
         return 1
     for line in summary.skipped:
-        print(f"left out: {line}", file=sys.stderr)
+        _say(f"left out: {line}", error=True)
     per_database = ", ".join(f"db {db}: {count}" for db, count in summary.keys.items())
-    print(f"{summary.total_keys} keys on {summary.server} in {summary.seconds:.1f} s ({per_database})")
+    _say(f"{summary.total_keys} keys on {summary.server} in {summary.seconds:.1f} s ({per_database})")
     return 0
 
 

@@ -8,12 +8,14 @@ command line or environment shows them.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 from portal import keys
-from portal.processes import temporary_folder
+from portal.processes import Guardian, temporary_folder
 
-MARK = "SWITCHYARD_DEMO_DIR"
+from .clients import DemoError
+
 OWN = (
     "SECRET_KEY", "SECRET_KEY_FALLBACKS", "CREDENTIAL_KEYS", "DATABASE_URL", "DATABASE_CONN_MAX_AGE",
     "DEBUG", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "SECURE_SSL", "SECURE_HSTS_SECONDS",
@@ -24,14 +26,37 @@ OWN = (
 """Settings that the demo makes itself, or leaves at their defaults, whatever the user's environment says."""
 
 
-def prepare() -> dict[str, str]:
-    """Make the folder with its keys; the environment for the demo and its children."""
+_guardian: Guardian | None = None
+
+
+def enter() -> None:
+    """Make the folder with its keys, and turn the environment of this process into the demo's.
+
+    To be called before Django reads its settings (manage.py does). From here on the folder goes when this process ends, in
+    whatever way; until the demo handles signals itself, Ctrl-C just ends it.
+    """
+    global _guardian
     folder = temporary_folder("switchyard-demo-")
+    _guardian = Guardian(folder)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: os._exit(128 + number))
+    environment = _environment(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def guardian() -> Guardian:
+    """The guardian of the folder. Raises `DemoError` if `enter` was not called."""
+    if _guardian is None:
+        raise DemoError("The demo has settings of its own: start it with `python manage.py demo`.")
+    return _guardian
+
+
+def _environment(folder: Path) -> dict[str, str]:
     for part in ("keys", "logs", "tmp"):
         (folder / part).mkdir()
     environment = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in OWN}
     environment |= {
-        MARK: str(folder),
         "DJANGO_SETTINGS_MODULE": "portal.settings",
         "SECRET_KEY_FILE": _write(folder / "keys" / "secret", keys.generate_secret_key()),
         "CREDENTIAL_KEYS_FILE": _write(folder / "keys" / "credentials", keys.generate_credential_key()),
@@ -53,12 +78,6 @@ def prepare() -> dict[str, str]:
 def of_children() -> dict[str, str]:
     """The environment of the web server and the clusters."""
     return {**os.environ, "LOG_LEVEL": "info"}
-
-
-def folder() -> Path | None:
-    """The folder of the running demo; None outside of one."""
-    path = os.environ.get(MARK)
-    return Path(path) if path else None
 
 
 def _write(path: Path, text: str) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import cast
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import redis
 from django.conf import settings
@@ -54,12 +52,13 @@ POLL_S = 0.25
 def run(*, once: bool, keys: int | None, rate: float | None, port: int) -> int:
     """Run the demo to its end. The exit code: 0 all well, 1 it failed or the sides differ, 130 interrupted
     with ``once``."""
-    folder = environment.folder()
-    assert folder is not None, "environment.prepare() comes first"
+    guardian = environment.guardian()
+    folder = guardian.folder
+    assert folder is not None
     display = Display()
     raise_on_signals()
     try:
-        with Supervisor(folder=folder, logs=folder / "logs") as supervisor:
+        with Supervisor(guardian=guardian, logs=folder / "logs") as supervisor:
             try:
                 demo = Demo(supervisor, folder, display, port=port)
                 demo.build(
@@ -147,9 +146,14 @@ class Demo:
         self.display.say(f"Console at {self.address}, with the clusters default and replication")
 
     def _serves(self) -> bool:
-        with suppress(URLError, OSError), urlopen(f"{self.address}healthz", timeout=5) as answer:
-            return bool(answer.status == 200)
-        return False
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
 
     def _create_task(self) -> MigrationTask:
         # A superuser, so that the admin can be looked at too; and an owner, as people usually are.

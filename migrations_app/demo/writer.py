@@ -250,6 +250,10 @@ class Writer:
         }
 
 
+def _say(text: str, *, error: bool = False) -> None:
+    (sys.stderr if error else sys.stdout).write(f"{text}\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Exit codes: 0 done, 1 failed, 2 bad usage. SIGTERM and Ctrl-C stop it cleanly."""
     parser = argparse.ArgumentParser(
@@ -285,20 +289,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     except (DemoError, redis.RedisError, OSError) as error:
-        print(f"The writer failed: {error}", file=sys.stderr)
+        _say(f"The writer failed: {error}", error=True)
         return 1
     if options.expect:
         options.expect.write_text(json.dumps(expected))
     seconds = time.monotonic() - began
     if options.json:
-        print(json.dumps(writer.as_dict()))
+        _say(json.dumps(writer.as_dict()))
     else:
-        print(
+        _say(
             f"{writer.commands} commands in {seconds:.1f} s, {writer.errors} errors, "
             f"{writer.reconnects} reconnects"
         )
         for message, count in writer.messages.most_common(5):
-            print(f"  {count} × {message}", file=sys.stderr)
+            _say(f"  {count} × {message}", error=True)
     return 0
 
 

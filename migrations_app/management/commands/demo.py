@@ -3,15 +3,14 @@ its own."""
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
-from migrations_app.demo import environment
+from migrations_app.demo import stage
+from migrations_app.demo.clients import DemoError
 
 
 class Command(BaseCommand):
@@ -19,7 +18,7 @@ class Command(BaseCommand):
         "Start two embedded Valkey servers with sample data and a writer, and migrate one to the other in "
         "the console, until Ctrl-C. Nothing of it stays afterwards, and no setting of yours is used."
     )
-    requires_system_checks: Sequence[str] = []
+    requires_system_checks = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -37,10 +36,8 @@ class Command(BaseCommand):
     def handle(
         self, *args: Any, once: bool, keys: int | None, rate: float | None, port: int, **options: Any
     ) -> None:
-        if environment.folder() is None:
-            # Settings are read when Django starts, which was before this line: the same process starts over
-            # with the demo's own.
-            os.execve(sys.executable, sys.orig_argv, environment.prepare())
-        from migrations_app.demo import stage
-
-        sys.exit(stage.run(once=once, keys=keys, rate=rate, port=port))
+        try:
+            code = stage.run(once=once, keys=keys, rate=rate, port=port)
+        except DemoError as error:
+            raise CommandError(str(error)) from error
+        sys.exit(code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ class Command(BaseCommand):
         "Bring the database up to date, then run the web server and the clusters `default` and `replication` "
         "until Ctrl-C or SIGTERM. On larger sites let a service manager run gunicorn and `runcluster`."
     )
-    requires_system_checks: Sequence[str] = []  # run below, after the data folder has been made
+    requires_system_checks = []  # run below, after the data folder has been made
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
