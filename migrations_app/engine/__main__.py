@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--retry-minutes",
-        type=float,
+        type=_minutes,
         default=120.0,
         metavar="N",
         help="how long a lost side is tried again (120)",
@@ -147,6 +147,13 @@ def _databases(text: str) -> frozenset[int]:
     if not all(part.strip().isdigit() for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of databases like 0,3")
     return frozenset(int(part) for part in parts)
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 <= minutes < float("inf"):  # not a number is neither
+        raise argparse.ArgumentTypeError(f"{text!r} is no time in minutes")
+    return minutes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
