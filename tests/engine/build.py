@@ -47,7 +47,14 @@ def stream(form: int, groups: Iterable[bytes] = ()) -> bytes:
     groups = list(groups)
     if form == 4:
         remembered = string(b"producer") + length(2) + 2 * (string(b"id") + length(1 << 40) + length(3))
-        return stream(3, groups) + lengths(100, 100, 2) + remembered + string(b"idle") + length(0) + lengths(2, 0)
+        return (
+            stream(3, groups)
+            + lengths(100, 100, 2)
+            + remembered
+            + string(b"idle")
+            + length(0)
+            + lengths(2, 0)
+        )
     head = length(1) + string(b"k" * 16) + string(b"listpack" * 9)
     tail = lengths(3, 1, 0) if form == 1 else lengths(3, 1, 0, 1, 0, 0, 0, 3)
     return head + tail + length(len(groups)) + b"".join(groups)
@@ -99,7 +106,9 @@ VALUES: dict[int, list[bytes]] = {
     26: streams_of(4),
     25: [b"\xff" * 8 + string(b"listpack" * 3)],
 }  # fmt: skip
-VALKEY_VALUES: dict[int, list[bytes]] = {22: [length(2) + strings(b"f", b"v") + b"\xff" * 8 + strings(b"g", b"w") + bytes(8)]}
+VALKEY_VALUES: dict[int, list[bytes]] = {
+    22: [length(2) + strings(b"f", b"v") + b"\xff" * 8 + strings(b"g", b"w") + bytes(8)]
+}
 
 ALL_VALUES = [(kind, value, False) for kind, values in VALUES.items() for value in values] + [
     (kind, value, True) for kind, values in VALKEY_VALUES.items() for value in values

@@ -11,7 +11,12 @@ from tests.support.servers import Server, Value
 from tests.support.wait import wait_for
 
 # What a source needs so that tests do not wait for it: no delay before a diskless snapshot, room for the stream.
-QUICK: Mapping[str, Value] = {"repl-diskless-sync-delay": 0, "repl-backlog-size": "32mb", "hz": 50, "repl-ping-slave-period": 1}
+QUICK: Mapping[str, Value] = {
+    "repl-diskless-sync-delay": 0,
+    "repl-backlog-size": "32mb",
+    "hz": 50,
+    "repl-ping-slave-period": 1,
+}
 
 Shared = Callable[..., Server]
 
@@ -26,7 +31,11 @@ def empty(server: Server) -> Server:
             client.execute_command("FUNCTION", "FLUSH")
         except redis.ResponseError:
             pass  # before 7.0
-        wait_for(lambda: not client.info("replication")["connected_slaves"], 20, "a replica of an earlier test stays")
+        wait_for(
+            lambda: not client.info("replication")["connected_slaves"],
+            20,
+            "a replica of an earlier test stays",
+        )
     return server
 
 

@@ -92,7 +92,11 @@ class RunningLink:
         return self._thread.is_alive()
 
     def wait_until(self, phase: Phase, timeout: float = 30) -> None:
-        wait_for(lambda: phase in self.ports.phases or not self.running, timeout, lambda: f"not in {phase}: {self.told()}")
+        wait_for(
+            lambda: phase in self.ports.phases or not self.running,
+            timeout,
+            lambda: f"not in {phase}: {self.told()}",
+        )
         assert phase in self.ports.phases, self.told()
 
     def wait_caught_up(self, timeout: float = 60) -> None:
@@ -102,7 +106,12 @@ class RunningLink:
         def caught_up() -> bool:
             assert self.running, self.told()
             last = self.ports.last
-            return id(last) != reports and last.caught_up and last.lag_bytes == 0 and last.phase is Phase.INCREMENTAL
+            return (
+                id(last) != reports
+                and last.caught_up
+                and last.lag_bytes == 0
+                and last.phase is Phase.INCREMENTAL
+            )
 
         wait_for(caught_up, timeout, self.told)
 
@@ -145,13 +154,17 @@ class RunningLink:
         return self.result(timeout)
 
     def told(self) -> str:
-        lines = "\n".join(f"{level.value} {event}: {message}" for level, event, message in self.ports.lines[-12:])
+        lines = "\n".join(
+            f"{level.value} {event}: {message}" for level, event, message in self.ports.lines[-12:]
+        )
         return f"{self.ports.last}\n{self.error!r}\n{lines}"
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
         self.ports.stop.set()
         self._thread.join(20)
         if kind is None:
@@ -173,7 +186,13 @@ class EngineProcess:
         command = [sys.executable, "-m", "migrations_app.engine", *map(str, arguments)]
         with self.stdout.open("wb") as out, self.stderr.open("ab") as err:
             self.popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=ROOT, env=environment(), start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd=ROOT,
+                env=environment(),
+                start_new_session=True,
             )
 
     @property
@@ -203,7 +222,11 @@ class EngineProcess:
 
     def wait_for_words(self, words: str, timeout: float = 30) -> None:
         """Until standard error says this."""
-        wait_for(lambda: words in self.said() or not self.alive, timeout, lambda: f"{words!r} is not in\n{self.said()}")
+        wait_for(
+            lambda: words in self.said() or not self.alive,
+            timeout,
+            lambda: f"{words!r} is not in\n{self.said()}",
+        )
         assert words in self.said(), self.said()
 
     def result(self) -> dict[str, Any]:
@@ -230,12 +253,16 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
 
 
-def report(source: Server, target: Server, databases: Sequence[int] | None = None, tolerance: int = 2000) -> VerifyReport:
+def report(
+    source: Server, target: Server, databases: Sequence[int] | None = None, tolerance: int = 2000
+) -> VerifyReport:
     chosen = frozenset(databases) if databases is not None else None
     return verify(endpoint(source), endpoint(target), databases=chosen, ttl_tolerance_ms=tolerance)
 
 
-def assert_equal(source: Server, target: Server, databases: Sequence[int] | None = None, tolerance: int = 2000) -> VerifyReport:
+def assert_equal(
+    source: Server, target: Server, databases: Sequence[int] | None = None, tolerance: int = 2000
+) -> VerifyReport:
     """Both sides hold the same, by value, type and expiry."""
     found = report(source, target, databases, tolerance)
     assert found.complete

@@ -34,10 +34,12 @@ def ask(deferred: Deferred) -> None:
     """Until the answer is there and not yet used."""
     offset = -1  # behind every answer
     deferred.poll(offset)
-    wait_for(lambda: (deferred.poll(offset), deferred.busy and deferred._future is None)[1], 10)  # noqa: SLF001
+    wait_for(lambda: (deferred.poll(offset), deferred.busy and deferred._future is None)[1], 10)
 
 
-def test_the_expiry_that_the_source_has_now_is_set_and_the_note_removed(noted: Noted, pair: tuple[Server, Server]) -> None:
+def test_the_expiry_that_the_source_has_now_is_set_and_the_note_removed(
+    noted: Noted, pair: tuple[Server, Server]
+) -> None:
     deferred = noted(key=100_000, other=200_000)
     ask(deferred)
     assert deferred.left == 2
@@ -49,7 +51,9 @@ def test_the_expiry_that_the_source_has_now_is_set_and_the_note_removed(noted: N
     assert deferred.left == 0
 
 
-def test_an_answer_waits_until_the_stream_is_applied_up_to_it(noted: Noted, pair: tuple[Server, Server]) -> None:
+def test_an_answer_waits_until_the_stream_is_applied_up_to_it(
+    noted: Noted, pair: tuple[Server, Server]
+) -> None:
     deferred = noted(key=100_000)
     ask(deferred)
     offset = offset_of(pair[0])
@@ -58,7 +62,9 @@ def test_an_answer_waits_until_the_stream_is_applied_up_to_it(noted: Noted, pair
 
 
 @pytest.mark.parametrize("cut", range(1, 12, 2))
-def test_a_key_that_the_stream_names_meanwhile_is_asked_for_again(noted: Noted, pair: tuple[Server, Server], cut: int) -> None:
+def test_a_key_that_the_stream_names_meanwhile_is_asked_for_again(
+    noted: Noted, pair: tuple[Server, Server], cut: int
+) -> None:
     """Wherever the blocks of the stream cut its name."""
     deferred = noted(**{"long-key-name": 100_000, "other": 100_000})
     ask(deferred)
@@ -71,7 +77,9 @@ def test_a_key_that_the_stream_names_meanwhile_is_asked_for_again(noted: Noted, 
     assert deferred.left == 1
 
 
-def test_a_key_that_is_noted_while_the_question_is_under_way_is_not_forgotten(noted: Noted, pair: tuple[Server, Server]) -> None:
+def test_a_key_that_is_noted_while_the_question_is_under_way_is_not_forgotten(
+    noted: Noted, pair: tuple[Server, Server]
+) -> None:
     deferred = noted()
     ask(deferred)
     pair[0].client().set("late", 1, px=100_000)

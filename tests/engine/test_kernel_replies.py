@@ -20,10 +20,14 @@ SCALAR = st.one_of(
     TEXT.map(lambda text: b"-ERR %b\r\n" % text),
     st.integers(-(2**40), 2**40).map(lambda number: b":%d\r\n" % number),
     st.binary(max_size=30).map(lambda data: b"$%d\r\n%b\r\n" % (len(data), data)),
-    st.sampled_from([b"$-1\r\n", b"*-1\r\n", b"*0\r\n", b"$0\r\n\r\n", b"$4\r\n\r\n\r\n\r\n", b"$8\r\n-ERR no\n\r\n"]),
+    st.sampled_from(
+        [b"$-1\r\n", b"*-1\r\n", b"*0\r\n", b"$0\r\n\r\n", b"$4\r\n\r\n\r\n\r\n", b"$8\r\n-ERR no\n\r\n"]
+    ),
 )
 REPLY = st.recursive(
-    SCALAR, lambda inner: st.lists(inner, max_size=4).map(lambda parts: b"*%d\r\n%b" % (len(parts), b"".join(parts))), max_leaves=12
+    SCALAR,
+    lambda inner: st.lists(inner, max_size=4).map(lambda parts: b"*%d\r\n%b" % (len(parts), b"".join(parts))),
+    max_leaves=12,
 )
 
 
@@ -84,7 +88,17 @@ def test_a_transaction_that_did_not_run_is_noted() -> None:
     assert counter.nulls == [1]
 
 
-@pytest.mark.parametrize("data", [b"\r\n", b"HTTP/1.1 400 Bad Request\r\n", b"+OK\r\nSSH-2.0\r\n", b"$x\r\n", b"*1\r\n!\r\n", b"*99999999999999999999\r\n"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\r\n",
+        b"HTTP/1.1 400 Bad Request\r\n",
+        b"+OK\r\nSSH-2.0\r\n",
+        b"$x\r\n",
+        b"*1\r\n!\r\n",
+        b"*99999999999999999999\r\n",
+    ],
+)
 def test_what_is_no_reply_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         ReplyCounter().feed(data)

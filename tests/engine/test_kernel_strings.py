@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from migrations_app.engine.errors import SnapshotError
-from migrations_app.engine.kernel import crc64, lzf_decompress, read_length, read_string, skip_strings, string_extent
+from migrations_app.engine.kernel import (
+    crc64,
+    lzf_decompress,
+    read_length,
+    read_string,
+    skip_strings,
+    string_extent,
+)
 
 from . import build
 
@@ -22,7 +29,9 @@ def test_the_checksum_is_that_of_redis() -> None:
     assert crc64(memoryview(bytearray(b"123456789"))) == 0xE9C6D914C4B8D9CA
 
 
-@pytest.mark.parametrize("number", [0, 1, 62, 63, 64, 65, 16383, 16384, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1])
+@pytest.mark.parametrize(
+    "number", [0, 1, 62, 63, 64, 65, 16383, 16384, 2**31, 2**32 - 1, 2**32, 2**63, 2**64 - 1]
+)
 def test_every_form_of_a_length_is_read(number: int) -> None:
     data = build.length(number)
     assert read_length(data + b"tail", 0, len(data) + 4) == (number, len(data))
@@ -123,7 +132,11 @@ def compress(data: bytes) -> bytes:
     return bytes(out)
 
 
-@given(st.lists(st.sampled_from([b"a", b"ab", b"\0" * 40, b"stop full stop ", b"\xff"]), max_size=40).map(b"".join))
+@given(
+    st.lists(st.sampled_from([b"a", b"ab", b"\0" * 40, b"stop full stop ", b"\xff"]), max_size=40).map(
+        b"".join
+    )
+)
 def test_what_was_compressed_comes_out_again(data: bytes) -> None:
     """With copies that overlap what they write."""
     assert lzf_decompress(compress(data), len(data)) == data

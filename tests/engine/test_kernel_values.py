@@ -78,7 +78,9 @@ def test_every_known_type_has_a_value_here() -> None:
     assert set(TYPE_NAMES) >= SINGLE
 
 
-@pytest.mark.parametrize("kind", [kind for kind in TYPE_NAMES if kind not in SINGLE and kind not in (6, 7, 22, 24, 25)])
+@pytest.mark.parametrize(
+    "kind", [kind for kind in TYPE_NAMES if kind not in SINGLE and kind not in (6, 7, 22, 24, 25)]
+)
 def test_an_impossible_number_of_elements_is_damage(kind: int) -> None:
     data = build.length(2**62)
     with pytest.raises(SnapshotError):
@@ -102,13 +104,17 @@ def test_a_module_is_named_by_its_identifier() -> None:
 
 @given(case=st.sampled_from(build.ALL_VALUES), data=st.data())
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
-def test_a_damaged_value_is_refused_or_ends_inside_of_the_buffer(case: tuple[int, bytes, bool], data: st.DataObject) -> None:
+def test_a_damaged_value_is_refused_or_ends_inside_of_the_buffer(
+    case: tuple[int, bytes, bool], data: st.DataObject
+) -> None:
     """Bytes changed at random, up to the largest lengths: an error, a value, or a wait for more; nothing else."""
     kind, value, valkey = case
     damaged = bytearray(value[:3000])
     for _ in range(data.draw(st.integers(1, 6))):
         place = data.draw(st.integers(0, len(damaged) - 1))
-        damaged[place] = data.draw(st.sampled_from([0, 1, 0x3F, 0x40, 0x7F, 0x80, 0x81, 0xC0, 0xC3, 0xC4, 0xFF]))
+        damaged[place] = data.draw(
+            st.sampled_from([0, 1, 0x3F, 0x40, 0x7F, 0x80, 0x81, 0xC0, 0xC3, 0xC4, 0xFF])
+        )
     found = walker(kind, valkey=valkey)
     end = len(damaged)
     try:

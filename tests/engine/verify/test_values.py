@@ -72,12 +72,12 @@ def test_registers_of_a_real_server(shared: Shared) -> None:
         for count in (0, 1, 10, 300, 20_000):
             client.delete("a")
             client.pfadd("a", *range(count))
-            before = registers(client.get("a"))  # type: ignore[arg-type]
+            before = registers(client.get("a"))
             client.config_set("hll-sparse-max-bytes", 0)
             client.pfadd("a", *range(count))
             client.execute_command("PFDEBUG", "TODENSE", "a")
             client.config_set("hll-sparse-max-bytes", 3000)
-            assert before == registers(client.get("a")) is not None  # type: ignore[arg-type]
+            assert before == registers(client.get("a")) is not None
             expected = client.execute_command("PFDEBUG", "GETREG", "a")
             assert list(before or b"") == expected
 
