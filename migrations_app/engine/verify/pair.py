@@ -51,7 +51,8 @@ class Side:
     @classmethod
     def of(cls, client: Client, name: str) -> Side:
         info = client.info("server", "cluster")
-        replies = client.pipeline(_PROBES.values())
+        # The name is for who looks at CLIENT LIST; a user who may not set it may compare all the same.
+        _, *replies = client.pipeline([("CLIENT", "SETNAME", "switchyard-verify"), *_PROBES.values()])
         can = {
             ability: not isinstance(reply, ReplyError)
             for ability, reply in zip(_PROBES, replies, strict=True)
@@ -153,9 +154,9 @@ class Pair:
 
 def connect(source: Endpoint, target: Endpoint, timeout: float, tick: Callable[[], None]) -> Pair:
     """Open both sides; the caller closes them with `close`."""
-    first = Client(source, timeout=timeout, name="switchyard-verify")
+    first = Client(source, timeout=timeout)
     try:
-        second = Client(target, timeout=timeout, name="switchyard-verify")
+        second = Client(target, timeout=timeout)
     except BaseException:
         first.close()
         raise
