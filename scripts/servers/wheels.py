@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -104,6 +103,10 @@ def build(source: Sdist, file: Path, root: Path) -> None:
             ) else archive.extractall(name)  # noqa: S202 - its hash is known
         (top,) = Path(name).iterdir()
         folder = top / source.folder
-        run(["make", "-s", f"-j{os.cpu_count() or 1}", *source.make], cwd=folder, stdin=subprocess.DEVNULL)
+        # Called by make, this would hand on that one's own flags (no built-in rules, a job server).
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")
+        }
+        run(["make", "-s", f"-j{os.cpu_count() or 1}", *source.make], cwd=folder, env=environment)
         root.mkdir(parents=True, exist_ok=True)
         shutil.move(folder / source.make[0], root / source.make[0])
