@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
@@ -109,4 +109,8 @@ def _panel(task: MigrationTask, progress: LinkProgress, writer: Writer) -> Panel
     for name, value in figures(task, progress, writer):
         table.add_row(name, value)
     bar = ProgressBar(total=100, completed=progress.percent or 0, width=50)
-    return Panel(Group(bar, table), title=escape(f"{task.name} ({task.public_id})"), expand=False)
+    # In rows of a table: a bar alone does not end its line.
+    rows = Table.grid()
+    rows.add_row(bar)
+    rows.add_row(table)
+    return Panel(rows, title=escape(f"{task.name} ({task.public_id})"), expand=False)
