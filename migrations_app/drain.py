@@ -35,9 +35,6 @@ class Flag:
     def set(self) -> None:
         self._page[self._offset] = 1
 
-    def clear(self) -> None:
-        self._page[self._offset] = 0
-
 
 class Board:
     """What the processes of one pool tell each other. Every cell has one writer, or is a flag that is only ever set."""
@@ -84,7 +81,6 @@ class Board:
 
 
 _local = threading.Event()
-_orphaned = threading.Event()
 _board: Board | None = None
 
 
@@ -126,7 +122,6 @@ def watch_parent(
         while os.getppid() == parent:
             time.sleep(POLL)
         request()
-        _orphaned.set()
         time.sleep(grace)
         leave(1)
 

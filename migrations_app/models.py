@@ -30,10 +30,6 @@ class TaskQuerySet(models.QuerySet["MigrationTask"]):
             return self.none()
         return self if user.is_superuser else self.filter(account__members=user)
 
-    def operated_by(self, user: Any) -> TaskQuerySet:
-        """The tasks that the person may start, stop and delete."""
-        return self.filter(account__in=Account.objects.operated_by(user))
-
     def active(self) -> TaskQuerySet:
         return self.filter(status__in=ACTIVE)
 

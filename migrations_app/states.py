@@ -4,7 +4,7 @@
                                                      → stopped (before the incremental phase was reached)
     any active status → retrying → back; any active status → failed; failed and stopped → starting (resume)
 
-Pure: no database, no request. Services ask `allowed()` and `follows()`, pages show `why_not()`.
+Pure: no database, no request. Services ask `allowed()` and `before()`, pages draw their buttons from `actions()`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from migrations_app.choices import FINAL, TaskStatus
+from migrations_app.choices import TaskStatus
 
 S = TaskStatus
 
@@ -101,10 +101,6 @@ def actions(status: TaskStatus) -> dict[str, Verdict]:
     return {action.value: allowed(action, status) for action in Action}
 
 
-def follows(old: TaskStatus, new: TaskStatus) -> bool:
-    return new in NEXT[old]
-
-
 def before(new: TaskStatus) -> frozenset[TaskStatus]:
     """The statuses from which `new` can be reached: the left side of a compare-and-swap."""
     return frozenset(old for old, following in NEXT.items() if new in following)
@@ -113,7 +109,3 @@ def before(new: TaskStatus) -> frozenset[TaskStatus]:
 def after_stop(reached_incremental: bool) -> TaskStatus:
     """What a stopped task is: successful once the target had caught up with the source, stopped early before that."""
     return S.COMPLETED if reached_incremental else S.STOPPED
-
-
-def is_final(status: TaskStatus) -> bool:
-    return status in FINAL

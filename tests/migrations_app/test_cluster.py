@@ -13,6 +13,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from django_q.models import OrmQ, Success
+from django_q.tasks import async_task
 
 from migrations_app.choices import Desired, TaskStatus
 from migrations_app.services import tasks
@@ -270,3 +272,19 @@ def test_a_wrong_password_fails_the_task_with_what_to_do(
     assert story.task.failure_advice
     assert "Traceback" not in cluster.log
     assert "Traceback" not in story.describe()
+
+
+def test_the_default_cluster_does_short_jobs_and_drains(
+    url: str, new_cluster: Callable[..., Cluster]
+) -> None:
+    cluster = new_cluster(name="default")
+    async_task("time.sleep", 0)
+    wait_for(lambda: Success.objects.filter(func="time.sleep").exists(), 10)
+    wait_for(lambda: not OrmQ.objects.exists(), 5)
+    # A job that does not end: shutting down waits for it, but not for ever, and its message is kept.
+    async_task("time.sleep", 90)
+    wait_for(lambda: "processing" in cluster.log.rpartition("Processed")[2], 10)
+    cluster.process.signal(signal.SIGTERM)
+    assert cluster.process.wait(25) == 0
+    assert "cluster.worker_killed" in cluster.log
+    assert OrmQ.objects.count() == 1

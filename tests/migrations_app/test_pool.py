@@ -8,13 +8,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db import OperationalError
 from django_q.queues import Queue as DjangoQQueue
 
-from migrations_app import drain, pool
+from migrations_app import cluster, drain, pool
+from migrations_app.cluster import GuardedCluster
 from migrations_app.drain import Board
 from migrations_app.pool import STOP, GatedBroker, Queue
 from tests.support.wait import wait_for
@@ -206,3 +208,75 @@ def test_an_orphan_ends_its_work_and_then_itself() -> None:
     drain.watch_parent(os.getppid() + 1, grace=0.05, leave=left.append)
     wait_for(lambda: left == [1], 5)
     assert drain.requested()
+
+
+class TestGuard:
+    """When the guard builds a new pool."""
+
+    @pytest.fixture
+    def guard(self, board: Board, monkeypatch: pytest.MonkeyPatch) -> Iterator[GuardedCluster]:
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        guard = GuardedCluster()
+        guard.board = board
+        guard.sentinel = fork.Process(target=time.sleep, args=(60,), daemon=True)
+        guard.sentinel.start()
+        yield guard
+        guard.sentinel.kill()
+        guard.sentinel.join()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def messages(self, monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
+        monkeypatch.setattr(cluster, "get_broker", lambda: SimpleNamespace(queue_size=lambda: waiting))
+
+    def test_not_while_all_is_well(self, guard: GuardedCluster) -> None:
+        assert guard._trouble() == ""
+
+    def test_when_the_sentinel_has_died(self, guard: GuardedCluster) -> None:
+        guard.sentinel.kill()
+        guard.sentinel.join()
+        assert "died" in guard._trouble()
+
+    def test_when_the_sentinel_hangs(self, guard: GuardedCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cluster, "HANG_SECONDS", -1.0)
+        assert "hangs" in guard._trouble()
+
+    def test_when_a_lock_was_left_by_the_dead(self, guard: GuardedCluster) -> None:
+        guard.board.broken.set()
+        assert "locked" in guard._trouble()
+
+    def test_when_messages_wait_and_idle_workers_take_none(
+        self, guard: GuardedCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.messages(monkeypatch, 1)
+        guard._look_for_starvation()
+        assert guard._trouble() == ""
+        monkeypatch.setattr(cluster, "STARVED_SECONDS", -1.0)
+        assert "messages wait" in guard._trouble()
+
+    @pytest.mark.parametrize("relief", ["no message waits", "a worker takes one", "all workers are busy"])
+    def test_not_while_the_queue_is_served(
+        self, guard: GuardedCluster, monkeypatch: pytest.MonkeyPatch, relief: str
+    ) -> None:
+        self.messages(monkeypatch, 1)
+        guard._look_for_starvation()
+        if relief == "no message waits":
+            self.messages(monkeypatch, 0)
+        for slot in range(
+            {"no message waits": 0, "a worker takes one": 1, "all workers are busy": 2}[relief]
+        ):
+            guard.board.set_busy(slot, True)
+        guard._look_for_starvation()
+        monkeypatch.setattr(cluster, "STARVED_SECONDS", -1.0)
+        assert guard._trouble() == ""
+
+    def test_a_tick_that_fails_is_no_end(
+        self, guard: GuardedCluster, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(label: str) -> None:
+            raise OperationalError("database is locked")
+
+        self.messages(monkeypatch, 0)
+        monkeypatch.setattr(cluster.connections, "close_all", lambda: None)
+        guard._tick = fail
+        guard._turn()
