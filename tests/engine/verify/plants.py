@@ -79,7 +79,7 @@ STRINGS = [
         [("SET", "a", "1"), ("PEXPIREAT", "a", LATER)],
         [("PEXPIREAT", "a", LATER + 10_000)],
         Kind.TTL,
-        "10000 ms apart",
+        "ms apart",
     ),
     Plant("expiry on one side", [("SET", "a", "1")], [("PEXPIREAT", "a", LATER)], Kind.TTL),
     Plant(
