@@ -43,7 +43,7 @@ servers: $(SETUP) ## fetch the servers that the tests run against into .servers,
 	$(PY) -m scripts.servers
 	@touch $(SERVERS)
 
-$(SERVERS): scripts/servers/table.py | $(SETUP)
+$(SERVERS): $(wildcard scripts/servers/*.py) | $(SETUP)
 	$(PY) -m scripts.servers
 	@touch $@
 

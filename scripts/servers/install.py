@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -19,7 +18,7 @@ FONTS = """<?xml version="1.0"?>
 <fontconfig>
   <dir prefix="relative">root/usr/share/fonts</dir>
   <dir>/usr/share/fonts</dir>
-  <cachedir prefix="relative">fontconfig</cachedir>
+  <cachedir prefix="xdg">fontconfig</cachedir>
   <alias><family>sans-serif</family><prefer><family>DejaVu Sans</family></prefer></alias>
   <alias><family>system-ui</family><prefer><family>DejaVu Sans</family></prefer></alias>
   <alias><family>serif</family><prefer><family>DejaVu Serif</family></prefer></alias>
@@ -62,7 +61,7 @@ def install(
         (home / "row.json").write_text(json.dumps({"row": row.fingerprint, "version": version}) + "\n")
         home.chmod(0o755)
         if folder.exists():
-            shutil.rmtree(folder)
+            folder.rename(Path(name, "before"))  # removed with the temporary folder
         home.rename(folder)
     return version, folder
 
@@ -102,7 +101,7 @@ def wrapper(row: Row, root: Path, program: Path) -> str:
         folders = ":".join(f"$here/{folder}" for folder in debian.library_folders(root))
         loader = next((path for path in root.glob("**/ld-linux-*.so.*") if path.parent.name != "lib64"), None)
         if (root / "usr/share/fonts").is_dir():
-            lines.append('export FONTCONFIG_FILE="$here/../fonts.conf"')
+            lines.append('export FONTCONFIG_FILE="$here/../fonts.conf" XDG_CACHE_HOME="$here/../cache"')
         if row.debs.own_loader:
             if loader is None:
                 raise NotToBeHad("the suite's dynamic loader is not among its packages")
@@ -111,10 +110,3 @@ def wrapper(row: Row, root: Path, program: Path) -> str:
         else:
             lines.append(f'export LD_LIBRARY_PATH="{folders}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"')
     return "\n".join([*lines, f'exec {target} "$@"', ""])
-
-
-def writable(place: Path) -> None:
-    """Other users run the servers too (PostgreSQL refuses root), so the folders above must let them through."""
-    place.mkdir(parents=True, exist_ok=True)
-    if not os.access(place, os.W_OK):
-        raise SystemExit(f"{place} cannot be written")

@@ -11,6 +11,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+# Raise it when what `install.py` makes of a row changes (wrappers, folders): every server is then unpacked again.
+LAYOUT = 1
+
 
 @dataclass(frozen=True)
 class Debs:
@@ -75,7 +78,7 @@ class Row:
     @property
     def fingerprint(self) -> str:
         """Changes with every word of the row, so that a changed row is fetched again."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()
+        return hashlib.sha256(f"{LAYOUT} {self!r}".encode()).hexdigest()
 
 
 def foreign(python: str, abi: str, platform: str) -> tuple[str, ...]:

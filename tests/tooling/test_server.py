@@ -119,6 +119,21 @@ def test_postgres(postgres: Postgres) -> None:
     assert row[0].split(".")[0] == catalogue.require("postgresql").rpartition("-")[2]
 
 
+def test_the_browser_draws_text(tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = catalogue.program("chromium", "chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_content("<span id=a style='font-family: monospace'>iiii</span><br><span id=b>iiii</span>")
+        widths = [page.locator(f"#{name}").bounding_box() for name in "ab"]
+        browser.close()
+    assert widths[0], "the text has a box"
+    assert widths[1], "the text has a box"
+    assert widths[0]["width"] > widths[1]["width"] > 0, "monospace is another font"
+
+
 def test_what_is_left_over_is_found(tmp_path: Path) -> None:
     process = Process(["sh", "-c", "sleep 60 & echo $!; wait"], tmp_path / "log")
     wait_for(lambda: process.tail().strip(), message="the shell has said its child's number")
