@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 from migrations_app.engine.kernel import crc64
@@ -138,4 +139,4 @@ def snapshot(*parts: bytes, magic: bytes = b"REDIS0011", checksum: int | None = 
 def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """`data`, cut at these places (taken modulo its length)."""
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})
-    return [data[start:stop] for start, stop in zip(places, places[1:], strict=False)]
+    return [data[start:stop] for start, stop in itertools.pairwise(places)]

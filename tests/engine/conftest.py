@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -16,6 +17,7 @@ QUICK: Mapping[str, Value] = {
     "repl-backlog-size": "32mb",
     "hz": 50,
     "repl-ping-slave-period": 1,
+    "repl-timeout": 6,
 }
 
 Shared = Callable[..., Server]
@@ -27,10 +29,8 @@ def empty(server: Server) -> Server:
         client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         client.flushall()
         client.config_resetstat()
-        try:
+        with contextlib.suppress(redis.ResponseError):  # before 7.0
             client.execute_command("FUNCTION", "FLUSH")
-        except redis.ResponseError:
-            pass  # before 7.0
         wait_for(
             lambda: not client.info("replication")["connected_slaves"],
             20,

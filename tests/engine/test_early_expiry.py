@@ -6,7 +6,8 @@ keys before the renewal arrives; the renewal then finds no key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from random import Random
 
 import pytest
 
@@ -24,12 +25,12 @@ SHORT_MS = 1200
 
 
 @pytest.fixture(params=[False, True], ids=["kept", "naive"])
-def naive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+def naive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """With the guard and, to show what it is for, without."""
     if request.param:
         for name in ("_GUARD_FULL_MS", "_GUARD_BEHIND_MS", "_GUARD_MS"):
             monkeypatch.setattr(session, name, -(10**9))
-    yield request.param
+    return bool(request.param)
 
 
 def renew(server: Server) -> None:
@@ -69,7 +70,7 @@ def test_renewed_during_a_slow_full_phase(
     """The snapshot takes longer than the keys live; each was renewed on the source in time."""
     source, target = pair
     make(source)
-    source.client().set("ballast", "x" * 3_000_000)
+    source.client().set("ballast", Random(1).randbytes(3_000_000))
     proxy = fault_proxy(source)
     proxy.hook = slow = Slow(700_000)
     with RunningLink(proxy, target) as link:
@@ -114,8 +115,8 @@ def test_relative_expiries_do_not_grow_with_the_lag(
         wait_for(lambda: Phase.RETRYING in link.ports.phases, 10)
         for key, seconds in {"near": 30, "far": 5000}.items():
             client.set(f"{key} set", 1, ex=seconds)
-            client.setex(f"{key} setex", seconds, 1)
-            client.psetex(f"{key} psetex", seconds * 1000, 1)
+            client.execute_command("SETEX", f"{key} setex", seconds, 1)
+            client.execute_command("PSETEX", f"{key} psetex", seconds * 1000, 1)
             client.rpush(f"{key} expire", 1)
             client.expire(f"{key} expire", seconds)
         client.rename("near set", "near renamed")
@@ -134,7 +135,7 @@ def test_a_key_that_really_expires_goes_when_the_source_says_so(
     """What was left out does not make keys immortal: without a renewal they are gone on both sides."""
     source, target = pair
     make(source)
-    source.client().set("ballast", "x" * 2_000_000)
+    source.client().set("ballast", Random(1).randbytes(2_000_000))
     proxy = fault_proxy(source)
     proxy.hook = slow = Slow(700_000, Way.DOWN)
     with RunningLink(proxy, target) as link:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -13,7 +14,7 @@ from migrations_app.demo.dataset import fill
 from migrations_app.demo.writer import Writer, check_invariant
 from migrations_app.engine.errors import SnapshotError
 from migrations_app.engine.ports import Phase
-from tests.support.proxy import FaultProxy, Way
+from tests.support.proxy import FaultProxy, Link, Way
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
@@ -51,12 +52,16 @@ def short_stall(proxy: FaultProxy, link: RunningLink) -> None:
 
 
 def half_open(proxy: FaultProxy, link: RunningLink) -> None:
-    """What was there is gone without a word (the connections hang), new connections work."""
-    old = proxy._links[:]
-    for one in old:
-        one._may_go_on = lambda: one.closed.wait(0.1) and False  # type: ignore[method-assign] # noqa: B023
+    """What was there is gone without a word (the connections hang for good), new connections work."""
     before = link.progress.reconnects
+    for one in proxy._links[:]:  # noqa: SLF001 - the proxy has no word for it
+        one._may_go_on = partial(_wait_for_the_end, one)  # type: ignore[method-assign] # noqa: SLF001
     wait_for(lambda: link.progress.reconnects > before, 20, link.told)
+
+
+def _wait_for_the_end(link: Link) -> bool:
+    link.closed.wait()
+    return False
 
 
 def cut(proxy: FaultProxy, link: RunningLink) -> None:
@@ -75,20 +80,22 @@ def under_load(
     source: Server, *sides: object, **options: object
 ) -> Iterator[tuple[RunningLink, Callable[[], AuditExpected]]]:
     """A link in the incremental phase, and a writer; the second value stops it and says what it has written."""
-    with Writer(source.url, seed=6, rate=3000) as writer:
-        with RunningLink(*sides, timeout=1.5, **options) as link:  # type: ignore[arg-type]
-            link.wait_caught_up()
+    with (
+        Writer(source.url, seed=6, rate=3000) as writer,
+        RunningLink(*sides, timeout=1.5, **options) as link,  # type: ignore[arg-type]
+    ):
+        link.wait_caught_up()
 
-            def more(count: int = 200) -> None:
-                written = writer.commands
-                wait_for(lambda: writer.commands > written + count or not writer.running, 30)
+        def more(count: int = 200) -> None:
+            written = writer.commands
+            wait_for(lambda: writer.commands > written + count or not writer.running, 30)
 
-            def end() -> AuditExpected:
-                more()
-                return writer.stop()
-
+        def end() -> AuditExpected:
             more()
-            yield link, end
+            return writer.stop()
+
+        more()
+        yield link, end
 
 
 @pytest.mark.parametrize("side", ["source", "target"])

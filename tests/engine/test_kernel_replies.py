@@ -106,9 +106,9 @@ def test_what_is_no_reply_is_refused(data: bytes) -> None:
 
 def test_a_line_without_end_is_refused() -> None:
     counter = ReplyCounter()
+    counter.feed(b"+" + b"x" * 40_000)
     with pytest.raises(ProtocolError):
-        for _ in range(3):
-            counter.feed(b"+" + b"x" * 40_000)
+        counter.feed(b"x" * 40_000)
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=8))

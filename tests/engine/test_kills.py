@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ def finish(folder: Path, source: Server, target: Server) -> dict[str, object]:
         return engine.result()
 
 
+def done_by(server: Server) -> int:
+    """Commands that a server has processed."""
+    return int(server.info("stats")["total_commands_processed"])
+
+
+def wait_for_more(count: Callable[[], int], more: int, engine: EngineProcess) -> None:
+    """Until the count has grown by so much."""
+    before = count()
+    wait_for(lambda: count() >= before + more or not engine.alive, 30, engine.said, interval=0.001)
+
+
 @pytest.mark.timeout(60 + 12 * KILLS)
 def test_killed_at_random_moments_nothing_is_lost_or_applied_twice(
     pair: tuple[Server, Server], tmp_path: Path
@@ -47,18 +59,10 @@ def test_killed_at_random_moments_nothing_is_lost_or_applied_twice(
             with start(tmp_path, source, target) as engine:
                 if in_full:
                     source_client.config_set("rdbcompression", "yes" if number % 2 else "no")
-                    below = choose.randrange(1, 5000)
-                    before = target_client.info("stats")["total_commands_processed"]
-                    wait_for(
-                        lambda: target_client.info("stats")["total_commands_processed"] > before + below or not engine.alive,  # noqa: B023
-                        30, engine.said, interval=0.001,
-                    )  # fmt: skip
+                    wait_for_more(lambda: done_by(target), choose.randrange(1, 5000), engine)
                 else:
                     engine.wait_for_words("incremental")
-                    applied, wanted = writer.commands, choose.randrange(0, 1500)
-                    wait_for(
-                        lambda: writer.commands >= applied + wanted or not writer.running, 30, interval=0.001
-                    )
+                    wait_for_more(lambda: writer.commands, choose.randrange(1500), engine)
                 assert engine.alive, engine.said()
                 phase = target_client.hget("switchyard:checkpoint:kills", "phase") or b""
                 engine.kill()

@@ -163,7 +163,7 @@ class PsyncDecoder:
         if text.startswith("-"):
             raise refused(text[1:])
         words = text.split(" ")
-        if words[0] == "+FULLRESYNC" and len(words) == 3 and words[2].isdigit():
+        if words[0] == "+FULLRESYNC" and len(words) == 3 and words[2].isascii() and words[2].isdigit():
             self._state = _State.HEADER
             return FullResync(words[1], int(words[2]))
         if words[0] == "+CONTINUE":
