@@ -44,12 +44,15 @@ def build(kernel: Path) -> Path:
     # What distutils' build_ext would say; it is not in every Python's environment any more.
     link = shlex.split(sysconfig.get_config_var("LDSHARED") or "cc -shared")[1:]
     flags = shlex.split(sysconfig.get_config_var("CCSHARED") or "-fPIC")
+    written = kernel.stat().st_mtime_ns
     with tempfile.TemporaryDirectory(dir=kernel.parent, prefix=".build-") as name:
         source = Path(name, f"{kernel.stem}.c")
         output = source.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
         _run([sys.executable, "-m", "cython", "-3", str(kernel), "-o", str(source)])
         include = [f"-I{sysconfig.get_path(path)}" for path in ("include", "platinclude")]
         _run([*compiler, *link, *flags, "-O2", "-w", *include, str(source), "-o", str(output)])
+        # Its source's time: an edit while this was compiling is seen as one.
+        os.utime(output, ns=(written, written))
         return output.replace(kernel.with_name(output.name))
 
 
