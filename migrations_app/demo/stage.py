@@ -13,6 +13,7 @@ from typing import cast
 import redis
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ObjectDoesNotExist
 from django.core.management import call_command
 from django.db import connections
 
@@ -110,12 +111,18 @@ class Demo:
         self._follow(lambda progress: progress.caught_up)
 
     def serve(self) -> int:
-        """Show the address and go on until a signal or a failure ends it."""
+        """Show the address and go on until a signal or a failure ends it, whatever people do to the task."""
         self.display.welcome(self.address, USER, self.password)
         with self.display.live() as show:
             while True:
-                self._look(show)
+                try:
+                    self._look(show)
+                except ObjectDoesNotExist:
+                    # Somebody has deleted the task in the console. The console goes on.
+                    break
                 time.sleep(POLL_S * 2)
+        self.supervisor.wait()
+        return 0
 
     def finish(self) -> int:
         """Stop the writer, let the link catch up for good, stop the task, compare. The exit code."""
@@ -189,7 +196,7 @@ class Demo:
         return not self.target.client().hlen(deferred_key(self.task.link.name))
 
     def _look(self, show: Callable[[MigrationTask, LinkProgress, Writer], None]) -> LinkProgress:
-        """Read where the task stands and show it. Raises `DemoError` if it has failed, or what runs has
+        """Read where the task stands and show it. Raises `ChildFailed` or `WriterError` if what runs has
         ended."""
         self.supervisor.check()
         if not self.writer.running and not self.writer.stopped:
@@ -197,18 +204,18 @@ class Demo:
         self.task.refresh_from_db()
         progress = LinkProgress.objects.get(link__task=self.task)
         show(self.task, progress, self.writer)
-        if self.task.status in (TaskStatus.FAILED, TaskStatus.STOPPED):
-            reason = f"{self.task.failure_message} {self.task.failure_advice}".strip()
-            raise DemoError(f"The task has ended: {TaskStatus(self.task.status).label}. {reason}")
         return progress
 
     def _follow(self, reached: Callable[[LinkProgress], bool]) -> None:
-        """Show the progress until it has come this far."""
+        """Show the progress until it has come this far. Raises `DemoError` if the task ends or stands still."""
         seen: tuple[object, ...] = ()
         changed = time.monotonic()
         with self.display.live() as show:
             while True:
                 progress = self._look(show)
+                if TaskStatus(self.task.status).is_final:
+                    reason = f"{self.task.failure_message} {self.task.failure_advice}".strip()
+                    raise DemoError(f"The task has ended: {TaskStatus(self.task.status).label}. {reason}")
                 if reached(progress):
                     return
                 now = (
