@@ -1083,7 +1083,8 @@ class StreamKernel:
                     argument += 1
                 left -= 1
             if left:
-                if argument and end - pos >= self._stream_from:
+                own_key = argument > 1 and buf.startswith(self._own, second)  # is waited for, and left out
+                if argument and not own_key and end - pos >= self._stream_from:
                     self.offset = offset
                     begun = self._begin_through(buf, pos, run, run_count, first, first_end, wanted, batch)
                     if begun >= 0:

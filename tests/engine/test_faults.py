@@ -54,8 +54,8 @@ def short_stall(proxy: FaultProxy, link: RunningLink) -> None:
 def half_open(proxy: FaultProxy, link: RunningLink) -> None:
     """What was there is gone without a word (the connections hang for good), new connections work."""
     before = link.progress.reconnects
-    for one in proxy._links[:]:  # noqa: SLF001 - the proxy has no word for it
-        one._may_go_on = partial(_wait_for_the_end, one)  # type: ignore[method-assign] # noqa: SLF001
+    for one in proxy._links[:]:
+        one._may_go_on = partial(_wait_for_the_end, one)  # type: ignore[method-assign]
     wait_for(lambda: link.progress.reconnects > before, 20, link.told)
 
 

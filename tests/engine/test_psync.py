@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations_app.engine.errors import EngineError, NotRedis, ProtocolError, SnapshotError, SourceNotReady, SourceRefused
+from migrations_app.engine.errors import (
+    EngineError,
+    NotRedis,
+    ProtocolError,
+    SnapshotError,
+    SourceNotReady,
+    SourceRefused,
+)
 from migrations_app.engine.protocol.psync import (
     Continue,
     Event,
