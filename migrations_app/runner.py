@@ -42,6 +42,8 @@ RENEW_SECONDS: Final = 2.5
 WRITE_SECONDS: Final = 1.0  # between two updates of the progress
 KEEPER_PAUSE: Final = 0.2
 BLIND_SECONDS: Final = 60.0  # without the database nobody can stop the link; then it stops by itself
+CLOSING_SECONDS: Final = 60.0  # for storing how a run has ended
+CLOSING_PAUSE: Final = 1.0
 HUNG_SECONDS: Final = 150.0  # the engine has not asked its ports for longer than any of its time-outs
 LOG_LIMIT: Final = 5000  # lines that wait for the database
 
@@ -66,7 +68,7 @@ RunLink = Callable[[engine.LinkConfig, "LinkPorts"], engine.LinkResult]
 
 
 def run(lease: Lease, run_link: RunLink = engine.run_link) -> None:
-    """Run the link of this lease to its end. Raises nothing but what the database raises at the very end."""
+    """Run the link of this lease to its end. Raises DatabaseError if how it ended cannot be stored for CLOSING_SECONDS."""
     task = MigrationTask.objects.select_related("source__endpoint", "target__endpoint", "link__progress").get(
         pk=lease.task_id
     )
@@ -78,6 +80,8 @@ def run(lease: Lease, run_link: RunLink = engine.run_link) -> None:
         f"A worker on {socket.gethostname()} runs the link.",
         epoch=lease.epoch,
     )
+    # Not kept open for the days that a link may run; the keeper has a connection of its own.
+    connections.close_all()
     keeper = threading.Thread(target=ports.keep, name="keeper", daemon=True)
     keeper.start()
     result: engine.LinkResult | None = None
@@ -103,9 +107,30 @@ def run(lease: Lease, run_link: RunLink = engine.run_link) -> None:
     if ports.ended is Ended.LOST:
         logger.warning("link.lease_lost")
     elif result is None:
-        links.fail(lease, **failure)
+        _persist(lambda: links.fail(lease, **failure))
     else:
-        _conclude(lease, ports, result)
+        ended = result
+        _persist(lambda: _conclude(lease, ports, ended))
+
+
+def _persist(store: Callable[[], object]) -> None:
+    """Store how a run has ended, also if the database is away just now: the next worker would else do it all again.
+
+    If the lease runs out meanwhile and another worker takes the link, `store` changes nothing.
+    """
+    until = time.monotonic() + CLOSING_SECONDS
+    while True:
+        try:
+            store()
+        except DatabaseError as error:
+            if time.monotonic() > until:
+                raise
+            log.warning("link.database_unreachable", error=str(error))
+            with suppress(DatabaseError):
+                connections.close_all()
+            time.sleep(CLOSING_PAUSE)
+        else:
+            return
 
 
 def _conclude(lease: Lease, ports: LinkPorts, result: engine.LinkResult) -> None:

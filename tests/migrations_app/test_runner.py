@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
 from migrations_app import drain, runner
@@ -21,6 +21,7 @@ from migrations_app.models import Link, LinkProgress, MigrationTask
 from migrations_app.services import links
 from tests.support.wait import wait_for
 
+from .clusters import database
 from .conftest import TaskMaker
 
 # The keeper writes from a thread with a connection of its own, so the rows must be committed.
@@ -44,6 +45,19 @@ def until_told_to_stop(config: engine.LinkConfig, ports: runner.LinkPorts) -> en
 def show(ports: runner.LinkPorts, progress: Progress, status: S) -> None:
     ports.progress(progress)
     wait_for(lambda: MigrationTask.objects.get().status == status, message=f"no {status}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def file_database(
+    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """SQLite in memory fails at once where two threads meet; in a file one waits for the other, as in production."""
+    if connection.vendor != "sqlite":
+        yield
+        return
+    file = tmp_path_factory.mktemp("runner") / "shared.sqlite3"
+    with django_db_blocker.unblock(), database(f"sqlite:///{file}"):
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -237,6 +251,24 @@ class TestDatabaseAway:
             return engine.LinkResult(engine.Outcome.COMPLETED, Progress())
 
         monkeypatch.setattr(links, "renew_lease", slow)
+        assert run(make_task(S.STARTING, phases=Phases.FULL), run_link).status == S.COMPLETED
+
+    def test_how_a_run_ended_is_stored_once_the_database_is_back(
+        self, make_task: TaskMaker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else the link would be run again, from the beginning, although everything is written."""
+        monkeypatch.setattr(runner, "CLOSING_PAUSE", 0.01)
+        finish, away = links.finish_completed, [OperationalError("the connection is gone")] * 2
+
+        def after_a_while(lease: links.Lease) -> bool:
+            if away:
+                raise away.pop()
+            return finish(lease)
+
+        def run_link(config: engine.LinkConfig, ports: runner.LinkPorts) -> engine.LinkResult:
+            return engine.LinkResult(engine.Outcome.COMPLETED, Progress())
+
+        monkeypatch.setattr(links, "finish_completed", after_a_while)
         assert run(make_task(S.STARTING, phases=Phases.FULL), run_link).status == S.COMPLETED
 
     def test_without_the_database_for_long_the_link_stops(
