@@ -6,7 +6,8 @@ pending entry with its consumer and its count of deliveries.
 
 Not compared: idle times (when a pending entry was last delivered, a consumer last seen), since reading them takes longer than
 they stay the same; consumers that have nothing pending, which no server replicates to its own replicas when they come into
-being by reading (they come back the next time they read); and the groups' `entries-read` where the source is
+being by reading (they come back the next time they read); pending entries that one side alone has and whose message
+has been deleted: servers from 7.0 on drop them, at different moments; and the groups' `entries-read` where the source is
 older than Redis 7.4 or Valkey 8.1, since those do not replicate it reliably.
 """
 
@@ -68,15 +69,37 @@ def _groups(pair: Pair, key: bytes, source: dict[bytes, Info], target: dict[byte
 def _pending(pair: Pair, key: bytes, group: bytes, where: str) -> Finding | None:
     start = b"-"
     while True:
-        source, target = pair.lists("XPENDING", key, group, start, "+", _PENDING)
-        rows = [[_pending_row(row) for row in rows] for rows in (source, target)]
+        pages = pair.lists("XPENDING", key, group, start, "+", _PENDING)
+        # Behind the last row of a full page nothing is known of that side yet.
+        end = min((_order(_id(page[-1])) for page in pages if len(page) == _PENDING), default=None)
+        source, target = (
+            [_pending_row(row) for row in page if end is None or _order(_id(row)) <= end] for page in pages
+        )
+        if source != target:
+            source, target = _with_messages(pair, key, source, target)
         if finding := _rows(
-            rows[0], rows[1], lambda row: escaped(_id(row)), _show_pending, f"{where}, pending entry"
+            source, target, lambda row: escaped(_id(row)), _show_pending, f"{where}, pending entry"
         ):
             return finding
-        if len(source) < _PENDING or _id(source[-1]) == _LAST:
+        if end is None or end == _order(_LAST):
             return None
-        start = _after(_id(source[-1]))
+        start = _after(b"%d-%d" % end)
+
+
+def _with_messages(
+    pair: Pair, key: bytes, source: list[Reply], target: list[Reply]
+) -> tuple[list[Reply], list[Reply]]:
+    """Both without the rows that one side alone has and whose message has been deleted."""
+    alone = sorted({_id(row) for row in source} ^ {_id(row) for row in target})
+    if not alone:
+        return source, target
+    command = encode_many(("XRANGE", key, identifier, identifier) for identifier in alone)
+    answers = pair.ask(command, command, len(alone), len(alone))
+    gone = {identifier for identifier, *found in zip(alone, *answers, strict=True) if not any(found)}
+    return (
+        [row for row in source if _id(row) not in gone],
+        [row for row in target if _id(row) not in gone],
+    )
 
 
 def _rows(
