@@ -60,16 +60,17 @@ test: $(SETUP) $(SERVERS) ## all tests (TESTS=path, ARGS='-k name', KILLS=100, S
 	$(PY) -m pytest $(TESTS) $(ARGS)
 
 .PHONY: lint
-lint: $(SETUP) ## style, types and import rules
+lint: $(SETUP) ## style, types, import rules, Django's checks, models without their migration
 	.venv/bin/ruff check $(CODE)
 	.venv/bin/ruff format --check $(CODE)
 	$(SETTINGS) .venv/bin/mypy $(CODE)
 	.venv/bin/lint-imports
+	$(SETTINGS) sh -c '$(PY) manage.py collectstatic --no-input --verbosity 0 && \
+		SECURE_SSL=on $(PY) manage.py check --deploy --fail-level WARNING'
+	$(SETTINGS) $(PY) manage.py makemigrations --check --dry-run
 
 .PHONY: check
-check: lint $(SETUP) ## lint, Django's checks, and models without their migration
-	$(SETTINGS) $(PY) manage.py check --fail-level WARNING
-	$(SETTINGS) $(PY) manage.py makemigrations --check --dry-run
+check: lint test ## lint and test
 
 .PHONY: format
 format: $(SETUP) ## format the code and fix what can be fixed

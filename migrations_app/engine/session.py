@@ -39,6 +39,7 @@ _ACK_UNTIL_STREAM = 0.1  # the source starts the stream at the first ACK after i
 _WANTED_EVERY = 0.1
 _PROGRESS_EVERY = 0.5
 _STOP_WITHIN = 5.0
+_SETTLE_WITHIN = 5.0
 _GUARD_FULL_MS = 600_000  # expiries nearer than this are left out of a snapshot
 _GUARD_BEHIND_MS = 60_000  # … of the stream, while the link is behind
 _GUARD_MS = 250  # … of the stream, while it is not
@@ -187,7 +188,7 @@ class Session:
             self.pipeline.write()
 
     def _may_read(self) -> bool:
-        if self._step is _Step.DRAIN or self._stopping_since is not None:
+        if self._step is _Step.DRAIN or (self._stopping_since is not None and not self._settling()):
             return False
         if self.pipeline.unsent > _UNSENT_LIMIT:
             return False
@@ -254,14 +255,22 @@ class Session:
 
     def _stop(self, now: float) -> Outcome | None:
         """End at a safe point: what is under way is confirmed first, an open transaction is left undone."""
-        if (
-            self._step is _Step.STREAM
-            and self._in_flight
-            and now - (self._stopping_since or now) < _STOP_WITHIN
-        ):
+        if self._settling():
+            self._when_caught_up()
             return None
-        if self._step is _Step.STREAM and not self._in_flight:
+        streaming = self._step is _Step.STREAM
+        if streaming and self._in_flight and now - (self._stopping_since or now) < _SETTLE_WITHIN + _STOP_WITHIN:
+            return None
+        if streaming and not self._in_flight:
             self._store_position()
+        if streaming and self.deferred.left != 0:
+            self.meter.log(
+                Level.WARNING,
+                "link.expiries_left",
+                "stopped before the target had caught up: keys that were to expire soon have no expiry there yet; "
+                "a new start sets it",
+                keys=self.deferred.left,
+            )
         self.meter.log(
             Level.INFO,
             "link.stopped",
@@ -269,6 +278,16 @@ class Session:
             offset=self.progress.applied_offset,
         )
         return Outcome.STOPPED
+
+    def _settling(self) -> bool:
+        """Whether a link that is to stop should first set the expiries that it has left out."""
+        return (
+            self._stopping_since is not None
+            and self._step is _Step.STREAM
+            and self.progress.caught_up
+            and self.deferred.left != 0
+            and time.monotonic() - self._stopping_since < _SETTLE_WITHIN
+        )
 
     def _store_position(self) -> None:
         """Write the checkpoint for the part of the stream that held nothing to apply."""
