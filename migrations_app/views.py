@@ -24,6 +24,14 @@ from portal.services.permissions import require_operator, role_in
 
 STOP_POLLING = 286  # htmx swaps the answer and asks no more
 LOG_PAGE = 30
+FILLED_IN = (
+    "source",
+    "target",
+    "phases",
+    "scope",
+    "name",
+    "retry_minutes",
+)  # what an address may fill into the form
 
 COLUMNS = (
     Column("", "Select", hidden_label=True),
@@ -63,9 +71,10 @@ def task_create(request: HtmxHttpRequest) -> HttpResponse:
     """GET shows the form with what the address fills in (the form asks for itself again when a side is chosen)."""
     page, sides = "migrations_app/task_create.html", "migrations_app/_task_sides.html"
     if request.method != "POST":
-        initial = {
-            name: request.GET[name] for name in ("source", "target", "phases", "name") if name in request.GET
-        }
+        initial: dict[str, Any] = {name: request.GET[name] for name in FILLED_IN if name in request.GET}
+        # Numbers of another source's databases mean nothing: they are kept while only the target changes.
+        if request.GET.get("source") == request.GET.get("shown_source"):
+            initial["databases"] = request.GET.getlist("databases")
         form = TaskForm(user=request.user, initial=initial)
         return render_page(request, page, sides, {"form": form})
     form = TaskForm(request.POST, user=request.user)

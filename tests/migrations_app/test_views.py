@@ -142,6 +142,16 @@ class TestCreate:
         assert "DB 15" in fragment
         assert "<html" not in fragment
 
+    def test_ticks_stay_while_only_the_target_changes(
+        self, browser: Client, source: Instance, target: Instance
+    ) -> None:
+        ticked = 'value="3" id="id_databases_3" checked'
+        query = {"source": source.public_id, "databases": "3", "scope": "some"}
+        stay = {"target": target.public_id, "shown_source": source.public_id}
+        assert ticked in text(browser.get("/migrations/new/", query | stay, headers=HTMX))
+        other = {"shown_source": target.public_id}
+        assert ticked not in text(browser.get("/migrations/new/", query | other, headers=HTMX))
+
     def test_offers_only_what_the_person_operates(
         self, browser: Client, source: Instance, foreign_task: MigrationTask
     ) -> None:
