@@ -21,16 +21,23 @@ class ExpiryRule:
     the link is behind, so that a relative expiry comes out too far off and has to be corrected.
 
     `deferred` collects (database, key) → expiry in ms; the owner takes and clears it with every batch. `pxat` says whether the
-    target knows SET … PXAT (6.2).
+    target knows SET … PXAT (6.2), `absttl` whether RESTORE … ABSTTL (5.0).
     """
 
     def __init__(
-        self, now: Callable[[], int], near: Callable[[int], bool], late: Callable[[], bool], *, pxat: bool
+        self,
+        now: Callable[[], int],
+        near: Callable[[int], bool],
+        late: Callable[[], bool],
+        *,
+        pxat: bool,
+        absttl: bool = True,
     ) -> None:
         self._now = now
         self._near = near
         self._late = late
         self._pxat = pxat
+        self._absttl = absttl
         self.deferred: dict[tuple[int, bytes], int] = {}
 
     def renamed(self, database: int, key: bytes) -> None:
@@ -97,17 +104,17 @@ class ExpiryRule:
         return [(entry.database, [b"PEXPIREAT", args[1], b"%d" % at])]
 
     def _restore(self, entry: Entry) -> Emitted:
-        args = list(entry.args)
-        ttl = int(args[2])
-        if not ttl:
-            return [(entry.database, args)]
-        relative = not any(arg.upper() == b"ABSTTL" for arg in args[4:])
-        at = ttl
-        if relative:
-            at += self._now()
-            args.append(b"ABSTTL")
-        args[2] = b"0" if self._defer(entry.database, args[1], at, relative) else b"%d" % at
-        return [(entry.database, args)]
+        head, options = entry.args[:4], entry.args[4:]
+        ttl = int(head[2])
+        relative = not any(option.upper() == b"ABSTTL" for option in options)
+        options = [option for option in options if option.upper() != b"ABSTTL"]
+        if ttl:
+            at = ttl + (self._now() if relative else 0)
+            left_out = self._defer(entry.database, head[1], at, relative)
+            ttl = 0 if left_out else at if self._absttl else max(1, at - self._now())
+        if self._absttl and (ttl or not relative):
+            options.append(b"ABSTTL")
+        return [(entry.database, [*head[:2], b"%d" % ttl, head[3], *options])]
 
     def _field_expiry(self, args: list[bytes], name: bytes) -> list[bytes]:
         """Hash fields: relative times become absolute; the rest goes on as it came."""

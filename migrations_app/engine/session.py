@@ -119,7 +119,10 @@ class Session:
         self._check_pair()
         config = self.config
         self.pipeline = Pipeline(self.target.client.connection)
-        self._expiry = ExpiryRule(_now_ms, self._near, self._late, pxat=self.target.facts.version >= (6, 2))
+        version = self.target.facts.version
+        self._expiry = ExpiryRule(
+            _now_ms, self._near, self._late, pxat=version >= (6, 2), absttl=version >= (5,)
+        )
         self._keyspace = self.source.keyspace()
         self._replication = self.source.replication()
         self.watch = SourceWatch(config.source, name, config.timeout)
