@@ -16,8 +16,12 @@ NEAR_S, NEAR_MS = (NOW + 5_000) // 1000, NOW + 5_000
 class Rule:
     """The rule at a time that stands still; it notes what is near, and what is relative while the link is behind (`late`)."""
 
-    def __init__(self, *, pxat: bool = True, late: bool = False, near: bool = True) -> None:
-        self.rule = ExpiryRule(lambda: NOW, lambda at: near and at < NOW + GUARD, lambda: late, pxat=pxat)
+    def __init__(
+        self, *, pxat: bool = True, absttl: bool = True, late: bool = False, near: bool = True
+    ) -> None:
+        self.rule = ExpiryRule(
+            lambda: NOW, lambda at: near and at < NOW + GUARD, lambda: late, pxat=pxat, absttl=absttl
+        )
 
     def __call__(self, command: str, database: int = 2) -> list[str]:
         emitted = self.rule.apply(Entry(command.encode().split(), database, 0))
@@ -67,7 +71,7 @@ LEFT_OUT = {
     "SETEX k 5 v": "SET k v",
     "PSETEX k 5000 v": "SET k v",
     "GETEX k PX 5000": "PERSIST k",
-    "RESTORE k 5000 payload REPLACE": "RESTORE k 0 payload REPLACE ABSTTL",
+    "RESTORE k 5000 payload REPLACE": "RESTORE k 0 payload REPLACE",
     f"RESTORE k {NEAR_MS} payload ABSTTL": "RESTORE k 0 payload ABSTTL",
 }
 
@@ -80,7 +84,9 @@ def test_near_expiries_are_left_out_and_noted(command: str) -> None:
     assert rule.noted == {(2, b"k"): NEAR_MS}
 
 
-@pytest.mark.parametrize("command", ["SET k v", "SET k v KEEPTTL", "SET k v GET NX", "SET k EX", "SET EX PX KEEPTTL"])
+@pytest.mark.parametrize(
+    "command", ["SET k v", "SET k v KEEPTTL", "SET k v GET NX", "SET k EX", "SET EX PX KEEPTTL"]
+)
 def test_what_has_no_expiry_goes_on_as_it_came(command: str) -> None:
     rule = Rule()
     assert rule(command) == [command]
@@ -103,7 +109,19 @@ def test_targets_before_6_2_take_the_expiry_in_a_second_command() -> None:
     assert rule("SETEX k 5 v") == ["SET k v"]
 
 
-@pytest.mark.parametrize("command", ["EXPIRE k 1000", "SET k v EX 1000", "SETEX k 1000 v", "GETEX k EX 1000", "RESTORE k 1000000 p"])
+def test_targets_before_5_0_take_a_restore_with_the_time_that_is_left() -> None:
+    """ABSTTL is a syntax error there."""
+    rule = Rule(absttl=False)
+    assert rule("RESTORE k 1000000 payload REPLACE") == ["RESTORE k 1000000 payload REPLACE"]
+    assert rule(f"RESTORE k {FAR_MS} ABSTTL ABSTTL") == ["RESTORE k 1000000 ABSTTL"]
+    assert rule("RESTORE k 5000 payload REPLACE") == ["RESTORE k 0 payload REPLACE"]
+    assert rule("RESTORE k 0 payload") == ["RESTORE k 0 payload"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["EXPIRE k 1000", "SET k v EX 1000", "SETEX k 1000 v", "GETEX k EX 1000", "RESTORE k 1000000 p"],
+)
 def test_relative_expiries_that_come_late_are_noted_to_be_corrected(command: str) -> None:
     """They begin to count when they arrive, which is too late; the absolute ones are right."""
     rule = Rule(late=True, near=False)

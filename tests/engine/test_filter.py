@@ -15,14 +15,18 @@ Result = list[tuple[int, list[bytes]]]
 def beyond(databases: set[int] | None, database: int, command: str, own: list[bytes] = OWN) -> Result:
     """What a command of the stream becomes, when these databases are chosen."""
     chosen = DatabaseFilter(frozenset(databases) if databases is not None else None, own)
-    return [(number, list(args)) for number, args in chosen.beyond(Entry(command.encode().split(), database, 100))]
+    return [
+        (number, list(args)) for number, args in chosen.beyond(Entry(command.encode().split(), database, 100))
+    ]
 
 
 def same(database: int, command: str) -> Result:
     return [(database, command.encode().split())]
 
 
-@pytest.mark.parametrize("command", ["FLUSHALL", "flushall ASYNC", "MOVE k 3", "COPY a b DB 2 REPLACE", "COPY a b", "SWAPDB 1 2"])
+@pytest.mark.parametrize(
+    "command", ["FLUSHALL", "flushall ASYNC", "MOVE k 3", "COPY a b DB 2 REPLACE", "COPY a b", "SWAPDB 1 2"]
+)
 def test_with_all_databases_everything_goes_on_as_it_came(command: str) -> None:
     assert beyond(None, 1, command) == same(1, command)
 

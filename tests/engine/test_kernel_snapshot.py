@@ -75,7 +75,12 @@ def test_every_type_is_sliced_out_unchanged(case: tuple[int, bytes, bool]) -> No
     """Also in blocks of 7 bytes, and with the smallest limit for values that go through while they arrive."""
     kind, value, valkey = case
     magic = b"VALKEY080" if valkey else b"REDIS0011"
-    data = build.snapshot(build.select(3), build.entry(b"key", value, kind), build.entry(b"next", build.string(b"v")), magic=magic)
+    data = build.snapshot(
+        build.select(3),
+        build.entry(b"key", value, kind),
+        build.entry(b"next", build.string(b"v")),
+        magic=magic,
+    )
     for cuts in ([], list(range(0, len(data), 7))):
         for limit in (1 << 20, 1):
             found = read(data, cuts, stream_from=limit)
@@ -108,10 +113,17 @@ def test_expiries_are_absolute_or_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("version", "expected"),
-    [((7, 0), [b"SET", b"k", b"v", b"PXAT", b"9000000000000"]), ((6, 0), [b"RESTORE", b"k", b"9000000000000"]), ((3, 2), [b"RESTORE", b"k"])],
+    [
+        ((7, 0), [b"SET", b"k", b"v", b"PXAT", b"9000000000000"]),
+        ((6, 0), [b"RESTORE", b"k", b"9000000000000"]),
+        ((3, 2), [b"RESTORE", b"k"]),
+    ],
 )
 def test_old_targets_get_what_they_know(version: tuple[int, ...], expected: Command) -> None:
-    found = read(build.snapshot(build.select(0), build.entry(b"k", build.string(b"v"), expiry=9 * 10**12)), target_version=version)
+    found = read(
+        build.snapshot(build.select(0), build.entry(b"k", build.string(b"v"), expiry=9 * 10**12)),
+        target_version=version,
+    )
     command = found.commands[1]
     assert command[: len(expected)] == expected
     if version < (5,):
@@ -133,7 +145,11 @@ def test_idle_time_and_frequency_travel() -> None:
 
 
 def test_functions_and_sizes_of_slots() -> None:
-    found = read(build.snapshot(b"\xf5" + build.string(b"#!lua name=x\n"), b"\xf4" + build.lengths(5, 6, 7), build.select(0)))
+    found = read(
+        build.snapshot(
+            b"\xf5" + build.string(b"#!lua name=x\n"), b"\xf4" + build.lengths(5, 6, 7), build.select(0)
+        )
+    )
     assert found.commands == [[b"FUNCTION", b"LOAD", b"REPLACE", b"#!lua name=x\n"]]
     with pytest.raises(UnsupportedData, match="name=x"):
         read(build.snapshot(b"\xf5" + build.string(b"#!lua name=x\n")), target_version=(6, 2))
@@ -143,9 +159,15 @@ def test_only_the_chosen_databases_and_not_the_products_own_keys() -> None:
     value = build.string(b"x" * 100)
     parts = []
     for number in range(4):
-        parts += [build.select(number), build.entry(b"k%d" % number, value), build.entry(b"switchyard:checkpoint:a", value)]
+        parts += [
+            build.select(number),
+            build.entry(b"k%d" % number, value),
+            build.entry(b"switchyard:checkpoint:a", value),
+        ]
     for limit in (1 << 20, 10):
-        found = read(build.snapshot(*parts), list(range(0, 500, 9)), databases=frozenset({1, 3}), stream_from=limit)
+        found = read(
+            build.snapshot(*parts), list(range(0, 500, 9)), databases=frozenset({1, 3}), stream_from=limit
+        )
         assert [command[1] for command in found.commands] == [b"1", b"k1", b"3", b"k3"]
         assert (found.keys, found.skipped) == ({1: 1, 3: 1}, 6)
 
@@ -177,7 +199,11 @@ def test_a_flipped_bit_is_noticed() -> None:
         (b"REDIS0011\xf6", UnsupportedData, "0xf6"),
         (b"REDIS0011\xfe\x05" + build.entry(b"the key", b"", 99), UnsupportedData, "the key.*database 5.*99"),
         (b"REDIS0011\xfe\x00" + build.entry(b"k", b"", 22), UnsupportedData, "22"),
-        (b"REDIS0011\xf7" + build.length((((1 << 50) + 7) << 10) + 1) + build.lengths(2, 1, 0), UnsupportedData, "module"),
+        (
+            b"REDIS0011\xf7" + build.length((((1 << 50) + 7) << 10) + 1) + build.lengths(2, 1, 0),
+            UnsupportedData,
+            "module",
+        ),
         (b"REDIS0011\xfe\xc5", SnapshotError, "0xc5"),
     ],
 )
@@ -201,8 +227,14 @@ def test_any_chunking_gives_the_same_commands(cuts: list[int], limit: int) -> No
     assert [command for command in parts.commands if command[0] == b"SELECT"] == [
         command for command in whole.commands if command[0] == b"SELECT"
     ]
-    assert [command[1:3] for command in parts.commands if command[0] == b"RESTORE" and command[3][:1] not in (b"\0",)] == [
-        command[1:3] for command in whole.commands if command[0] == b"RESTORE" and command[3][:1] not in (b"\0",)
+    assert [
+        command[1:3]
+        for command in parts.commands
+        if command[0] == b"RESTORE" and command[3][:1] not in (b"\0",)
+    ] == [
+        command[1:3]
+        for command in whole.commands
+        if command[0] == b"RESTORE" and command[3][:1] not in (b"\0",)
     ]
     if limit == 1 << 20:
         assert parts.data == whole.data, "to the byte, where no value goes through in pieces"
@@ -224,7 +256,9 @@ def test_damage_is_refused_or_waited_for(data: st.DataObject) -> None:
         place = data.draw(st.integers(9, len(damaged) - 10))
         match data.draw(st.integers(0, 2)):
             case 0:
-                damaged[place] = data.draw(st.sampled_from([0, 1, 0x3F, 0x40, 0x7F, 0x80, 0x81, 0xC0, 0xC3, 0xF7, 0xFC, 0xFE, 0xFF]))
+                damaged[place] = data.draw(
+                    st.sampled_from([0, 1, 0x3F, 0x40, 0x7F, 0x80, 0x81, 0xC0, 0xC3, 0xF7, 0xFC, 0xFE, 0xFF])
+                )
             case 1:
                 del damaged[place : place + data.draw(st.integers(1, 9))]
             case _:

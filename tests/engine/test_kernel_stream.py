@@ -20,7 +20,9 @@ START = 1000
 
 
 def stream(*commands: str | Sequence[Any]) -> bytes:
-    return b"".join(encode(*(command.split() if isinstance(command, str) else command)) for command in commands)
+    return b"".join(
+        encode(*(command.split() if isinstance(command, str) else command)) for command in commands
+    )
 
 
 class Reading:
@@ -70,7 +72,9 @@ def test_commands_go_on_as_they_came() -> None:
 
 def test_select_travels_only_where_something_follows() -> None:
     """PING, SELECT and REPLCONF count towards the offset, and are not applied."""
-    data = stream("SELECT 3", "PING", "SELECT 5", "SET a 1", "SELECT 5", "SET b 1", "REPLCONF GETACK *", "SELECT 0")
+    data = stream(
+        "SELECT 3", "PING", "SELECT 5", "SET a 1", "SELECT 5", "SET b 1", "REPLCONF GETACK *", "SELECT 0"
+    )
     found = read(data)
     assert found.lines == ["SELECT 5", "SET a 1", "SET b 1"]
     assert found.kernel.target_database == 5
@@ -92,18 +96,31 @@ def test_only_the_chosen_databases() -> None:
 
 
 def test_the_products_own_keys_do_not_travel() -> None:
-    found = read(stream("SET switchyard:x 1", "SET a switchyard:x", "HMSET switchyard:checkpoint:y f v", "EXPIRE switchyard:x 5"))
+    found = read(
+        stream(
+            "SET switchyard:x 1",
+            "SET a switchyard:x",
+            "HMSET switchyard:checkpoint:y f v",
+            "EXPIRE switchyard:x 5",
+        )
+    )
     assert found.lines == ["SET a switchyard:x"]
     assert found.dropped == 3
 
 
 def test_transactions_are_safe_points_only_behind_their_end() -> None:
-    first, open_part, rest = stream("SET a 1"), stream("MULTI", "SELECT 3", "SET b 1"), stream("SET c 1", "EXEC")
+    first, open_part, rest = (
+        stream("SET a 1"),
+        stream("MULTI", "SELECT 3", "SET b 1"),
+        stream("SET c 1", "EXEC"),
+    )
     found = Reading().feed(first, open_part, rest)
     assert [batch.boundary for batch in found.batches] == [True, False, True]
     whole = START + len(first + open_part + rest)
     assert found.safe == [(START + len(first), 0), (START + len(first), 0), (whole, 3)]
-    assert found.lines == ["SET a 1", "SELECT 3", "SET b 1", "SET c 1"], "without MULTI and EXEC: the link has its own"
+    assert found.lines == ["SET a 1", "SELECT 3", "SET b 1", "SET c 1"], (
+        "without MULTI and EXEC: the link has its own"
+    )
 
 
 def test_a_rule_sees_the_command_its_database_and_its_end() -> None:
@@ -152,7 +169,9 @@ def test_a_large_command_goes_through_while_it_arrives() -> None:
 
 
 def test_a_large_command_that_is_not_wanted_is_dropped() -> None:
-    data = stream(["SET", "big", b"x" * 50_000], ["SET", "switchyard:own", b"x" * 50_000], "SELECT 1", "INCR n")
+    data = stream(
+        ["SET", "big", b"x" * 50_000], ["SET", "switchyard:own", b"x" * 50_000], "SELECT 1", "INCR n"
+    )
     found = Reading(stream_from=1000, databases=frozenset({1}))
     found.feed(*(data[place : place + 4096] for place in range(0, len(data), 4096)))
     assert found.lines == ["SELECT 1", "INCR n"]
@@ -179,7 +198,12 @@ COMMANDS = st.one_of(
 )  # fmt: skip
 
 
-@given(st.lists(COMMANDS, max_size=30), st.lists(st.integers(0, 20_000), max_size=40), st.sampled_from([64, 1 << 20]), st.booleans())
+@given(
+    st.lists(COMMANDS, max_size=30),
+    st.lists(st.integers(0, 20_000), max_size=40),
+    st.sampled_from([64, 1 << 20]),
+    st.booleans(),
+)
 @settings(deadline=None)
 def test_any_chunking_gives_the_same(commands: list[Any], cuts: list[int], limit: int, some: bool) -> None:
     """The same bytes, counts, rules, database and offset; and every safe point is the end of a command outside of a transaction."""
@@ -219,7 +243,9 @@ def test_damage_is_refused_or_waited_for(commands: list[Any], data: st.DataObjec
         place = data.draw(st.integers(0, len(damaged) - 1))
         damaged[place] = data.draw(st.sampled_from(b"*$\r\n+-0123456789ax\0\xff"))
     try:
-        found = Reading(stream_from=data.draw(st.sampled_from([64, 1 << 20]))).feed(*pieces(bytes(damaged), [7, 100]))
+        found = Reading(stream_from=data.draw(st.sampled_from([64, 1 << 20]))).feed(
+            *pieces(bytes(damaged), [7, 100])
+        )
     except (ProtocolError, UnknownCommand):
         return
     assert found.kernel.offset <= START + len(damaged)

@@ -68,7 +68,13 @@ PARTIAL = b"\n+CONTINUE %b\r\n" % ID.encode() + STREAM
 PARTIAL_OLD = b"+CONTINUE\r\n" + STREAM
 
 EXPECTED: dict[bytes, list[Event]] = {
-    SIZED: [FullResync(ID, 1234), SnapshotBegin(len(BODY)), SnapshotBytes(BODY), SnapshotEnd(), StreamBytes(STREAM)],
+    SIZED: [
+        FullResync(ID, 1234),
+        SnapshotBegin(len(BODY)),
+        SnapshotBytes(BODY),
+        SnapshotEnd(),
+        StreamBytes(STREAM),
+    ],
     MARKED: [FullResync(ID, 0), SnapshotBegin(None), SnapshotBytes(BODY), SnapshotEnd(), StreamBytes(STREAM)],
     PARTIAL: [Continue(ID), StreamBytes(STREAM)],
     PARTIAL_OLD: [Continue(""), StreamBytes(STREAM)],
