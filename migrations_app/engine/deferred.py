@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from migrations_app.engine.checkpoint import deferred_key
 from migrations_app.engine.client import Client
 from migrations_app.engine.endpoint import Endpoint
+from migrations_app.engine.errors import ConnectError
 from migrations_app.engine.protocol.resp import ReplyError
 
 _CHUNK = 5000
+_AFTER_FAILURE = 1.0  # seconds
 _PAUSE = 0.2  # seconds between two rounds when nothing was left over
 
 

@@ -74,6 +74,7 @@ class Session:
         self._in_flight = False  # a transaction's EXEC is sent and not answered
         self._safe = (-1, 0)  # (offset, database) up to which the stream is taken in
         self._stored = -1  # offset of the checkpoint in the target
+        self._reading = False
         self._saw_stream = False
         self._entered_stream = 0.0
         self._filter = DatabaseFilter(
@@ -126,7 +127,7 @@ class Session:
         self._keyspace = self.source.keyspace()
         self._replication = self.source.replication()
         self.watch = SourceWatch(config.source, name, config.timeout)
-        self.deferred = Deferred(config.source, config.target, config.name, name, config.timeout)
+        self.deferred = Deferred(config.source, config.target, config.name, name, min(5.0, config.timeout))
         try:
             self._ask()
             outcome = self._loop()
@@ -175,6 +176,10 @@ class Session:
             if outcome is not None:
                 return outcome
             reading = self._may_read()
+            if reading and not self._reading:
+                # While nothing was read nothing could come: the silence of the source counts from here.
+                source.last_received = time.monotonic()
+            self._reading = reading
             poller.register(source, select.POLLIN if reading else 0)
             poller.register(target, select.POLLIN | (select.POLLOUT if self.pipeline.unsent else 0))
             ready = source.buffered and reading
@@ -251,7 +256,7 @@ class Session:
             raise errors.ConnectionTimeout(
                 f"{self.config.target.address}: the target has not answered for {limit:g} s"
             )
-        if self._may_read() and now - self.source.connection.last_received > limit:
+        if self._reading and now - self.source.connection.last_received > limit:
             raise errors.ConnectionTimeout(
                 f"{self.config.source.address}: the source has been silent for {limit:g} s"
             )
@@ -262,7 +267,11 @@ class Session:
             self._when_caught_up()
             return None
         streaming = self._step is _Step.STREAM
-        if streaming and self._in_flight and now - (self._stopping_since or now) < _SETTLE_WITHIN + _STOP_WITHIN:
+        if (
+            streaming
+            and self._in_flight
+            and now - (self._stopping_since or now) < _SETTLE_WITHIN + _STOP_WITHIN
+        ):
             return None
         if streaming and not self._in_flight:
             self._store_position()
