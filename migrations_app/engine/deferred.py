@@ -77,8 +77,13 @@ class Deferred:
         if self._future is not None:
             if self._future.done():
                 future, self._future = self._future, None
-                self._answers = future.result()
-                self.left = None if self._again else self._answers.left
+                try:
+                    self._answers = future.result()
+                except ConnectError:
+                    # The link's own connections tell whether a side is lost; here it is asked again.
+                    self._next = time.monotonic() + _AFTER_FAILURE
+                else:
+                    self.left = None if self._again else self._answers.left
             return []
         if self._answers is None and self.left != 0 and time.monotonic() >= self._next:
             self._touched = []
