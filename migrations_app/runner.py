@@ -192,7 +192,8 @@ class LinkPorts:
             self._wake.set()
 
     def log(self, level: Level, event: str, message: str, **fields: Any) -> None:
-        self.remember(LogLevel(level.value), event, message, **fields)
+        # The engine's sentences begin in lower case, to stand behind a colon; a line of the log stands alone.
+        self.remember(LogLevel(level.value), event, message[:1].upper() + message[1:], **fields)
 
     # --- the keeper's side: the database
 

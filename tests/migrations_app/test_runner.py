@@ -220,13 +220,14 @@ class TestProgress:
 
     def test_log_lines_reach_the_task(self, make_task: TaskMaker) -> None:
         def run_link(config: engine.LinkConfig, ports: runner.LinkPorts) -> engine.LinkResult:
-            ports.log(Level.WARNING, "connection.lost", "Lost; trying again.", attempt=1, where=object)
+            ports.log(Level.WARNING, "connection.lost", "lost; trying again.", attempt=1, where=object)
             raise AuthError("no")
 
         task = run(make_task(S.STARTING), run_link)
         line = task.log.get(event="connection.lost")
         assert (line.level, line.fields["attempt"]) == ("warning", 1)
         assert isinstance(line.fields["where"], str)
+        assert line.message == "Lost; trying again."
 
 
 class TestDatabaseAway:

@@ -293,18 +293,18 @@ class TestLog:
             links.note(task, "a.b", f"line {number}.", LogLevel.WARNING if number == 7 else LogLevel.INFO)
         address = f"/migrations/{task.public_id}/log/"
         page = text(browser.get(address))
-        assert "Line 44." in page
-        assert "Line 14." not in page
+        assert "line 44." in page
+        assert "line 14." not in page
         older = LogEntry.objects.get(message="line 15.").pk
         assert f"before={older}" in page
         page = text(browser.get(f"{address}?before={older}"))
-        assert "Line 14." in page
-        assert "Line 15." not in page
+        assert "line 14." in page
+        assert "line 15." not in page
         assert "Newest" in page
-        assert "Line 7." in text(browser.get(f"{address}?level=warning"))
+        assert "line 7." in text(browser.get(f"{address}?level=warning"))
         page = text(browser.get(f"{address}?q=line+33"))
-        assert "Line 33." in page
-        assert "Line 3." not in page
+        assert "line 33." in page
+        assert "line 3." not in page
         assert "No line of the log fits" in text(browser.get(f"{address}?q=nothing"))
         assert browser.get(f"{address}?before=99999999999999999999&level=x").status_code == 200
 
