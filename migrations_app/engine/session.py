@@ -177,10 +177,12 @@ class Session:
                 return outcome
             reading = self._may_read()
             if reading and not self._reading:
+                poller.register(source, select.POLLIN)
                 # While nothing was read nothing could come: the silence of the source counts from here.
                 source.last_received = time.monotonic()
+            elif self._reading and not reading:
+                poller.unregister(source)  # with no event asked for, a hang-up would still wake the loop, for ever
             self._reading = reading
-            poller.register(source, select.POLLIN if reading else 0)
             poller.register(target, select.POLLIN | (select.POLLOUT if self.pipeline.unsent else 0))
             ready = source.buffered and reading
             events = dict(poller.poll(0 if ready else 5 if self.deferred.busy else 50))
