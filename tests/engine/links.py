@@ -37,7 +37,7 @@ def endpoint(side: Side, **changes: Any) -> Endpoint:
     if isinstance(side, FaultProxy):
         return Endpoint(host=side.host, port=side.port, **changes)
     given = {"host": side.host, "port": side.port, "password": side.password, "username": side.username}
-    return Endpoint(**(given | changes))  # type: ignore[arg-type]
+    return Endpoint(**(given | changes))
 
 
 class Recorder:

@@ -123,13 +123,10 @@ def record(server: Server, *, commands: int) -> Recording:
     parts: list[bytes] = []
     player = Player()
 
-    def receive() -> None:
+    def arrived(offset: int) -> bool:
         while data := source.connection.recv(1 << 20):
             parts.append(data)
             player.play([data])
-
-    def arrived(offset: int) -> bool:
-        receive()
         if player.events:
             # A diskless source sends its stream after the first one. Before the snapshot, it would keep old sources waiting.
             source.acknowledge(0)
@@ -140,7 +137,7 @@ def record(server: Server, *, commands: int) -> Recording:
         source.start("?", -1)
         wait_for(lambda: arrived(0) or any(isinstance(event, SnapshotEnd) for event in player.events), 30)
         with Writer(server.url, seed=2, rate=4000, databases=DATABASES) as writer:
-            wait_for(lambda: (receive(), writer.commands >= commands or not writer.running)[1], 30)
+            wait_for(lambda: arrived(-1) and (writer.commands >= commands or not writer.running), 30)
         end = offset_of(server)
         wait_for(lambda: arrived(end), 30)
         return Recording(b"".join(parts), end, keys)

@@ -82,7 +82,7 @@ def under_load(
     """A link in the incremental phase, and a writer; the second value stops it and says what it has written."""
     with (
         Writer(source.url, seed=6, rate=3000) as writer,
-        RunningLink(*sides, timeout=1.5, **options) as link,  # type: ignore[arg-type]
+        RunningLink(*sides, timeout=1.5, **options) as link,
     ):
         link.wait_caught_up()
 

@@ -56,7 +56,7 @@ def decode(parts: Sequence[bytes], body: int = len(BODY)) -> list[Event]:
     for event in events:
         last = joined[-1] if joined else None
         if isinstance(event, SnapshotBytes | StreamBytes) and type(last) is type(event):
-            joined[-1] = type(event)(last.data + event.data)  # type: ignore[union-attr]
+            joined[-1] = type(event)(last.data + event.data)
         else:
             joined.append(event)
     return joined
