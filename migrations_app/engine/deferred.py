@@ -99,7 +99,8 @@ class Deferred:
         swapped = b"SWAPDB" in stream.upper()
         done = []
         for (database, key), expiry in answers.expiries.items():
-            if swapped or key in stream:
+            # The empty key is in every stream, also in an empty one.
+            if swapped or (key in stream if key else stream):
                 continue
             if expiry:
                 commands.append((database, [b"PEXPIREAT", key, b"%d" % expiry]))

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import redis
+
 from migrations_app.demo.writer import check_audit
 from migrations_app.engine.config import LinkConfig, LinkResult, Outcome
 from migrations_app.engine.endpoint import Endpoint
@@ -280,6 +282,17 @@ def offset_of(server: Server) -> int:
     return int(server.info("replication")["master_repl_offset"])
 
 
+def pass_time(client: redis.Redis, milliseconds: int) -> None:
+    """Until the server's clock has gone on by so much."""
+
+    def now() -> int:
+        seconds, micros = client.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    end = now() + milliseconds
+    wait_for(lambda: now() > end, milliseconds / 1000 + 5)
+
+
 def full_counts(server: Server) -> tuple[int, int]:
     """(full, partial) synchronizations that a source has served since its statistics began."""
     stats = server.info("stats")
@@ -296,6 +309,7 @@ __all__ = [
     "endpoint",
     "full_counts",
     "offset_of",
+    "pass_time",
     "report",
     "run",
 ]

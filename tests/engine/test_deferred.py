@@ -99,6 +99,13 @@ def test_a_key_that_has_no_expiry_any_more_gets_none(noted: Noted, pair: tuple[S
     assert [args[0] for _, args in deferred.poll(offset_of(pair[0]))] == [b"HDEL"]
 
 
+def test_the_empty_key_is_certain_where_nothing_has_come(noted: Noted, pair: tuple[Server, Server]) -> None:
+    deferred = noted(**{"": 100_000})
+    ask(deferred)
+    assert deferred.poll(offset_of(pair[0]))[0][1][:2] == [b"PEXPIREAT", b""]
+    assert deferred.left == 0
+
+
 def test_databases_that_are_swapped_make_all_answers_void(noted: Noted, pair: tuple[Server, Server]) -> None:
     deferred = noted(key=100_000)
     ask(deferred)

@@ -11,23 +11,11 @@ import redis
 from migrations_app.engine.ports import Phase
 from tests.support.proxy import FaultProxy
 from tests.support.servers import Server
-from tests.support.wait import wait_for
 
-from .links import RunningLink, offset_of
+from .links import RunningLink, offset_of, pass_time
 from .test_faults import Slow
 
 MakeProxy = Callable[..., FaultProxy]
-
-
-def pass_time(client: redis.Redis, milliseconds: int) -> None:
-    """Until the server's clock has gone on by so much."""
-
-    def now() -> int:
-        seconds, micros = client.time()
-        return int(seconds) * 1000 + int(micros) // 1000
-
-    end = now() + milliseconds
-    wait_for(lambda: now() > end, milliseconds / 1000 + 5)
 
 
 def during_a_slow_full_phase(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+import redis
 
 from migrations_app.demo.audit import AuditExpected
 from migrations_app.demo.dataset import fill
@@ -18,7 +19,7 @@ from tests.support.proxy import FaultProxy, Link, Way
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
-from .links import RunningLink, assert_audit, assert_equal, full_counts, offset_of
+from .links import RunningLink, assert_audit, assert_equal, full_counts, offset_of, pass_time
 
 MakeProxy = Callable[..., FaultProxy]
 
@@ -47,7 +48,8 @@ def stall(proxy: FaultProxy, link: RunningLink) -> None:
 def short_stall(proxy: FaultProxy, link: RunningLink) -> None:
     """Shorter than the time-out: the link waits and goes on without a new connection."""
     proxy.stall()
-    threading.Event().wait(0.7)
+    with redis.Redis(*proxy.target, protocol=2) as client:
+        pass_time(client, 700)
     proxy.resume()
 
 
