@@ -7,7 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from migrations_app.engine.deferred import Deferred
+from migrations_app.engine.errors import AuthError
 from migrations_app.engine.protocol.resp import encode
+from tests.support.ports import free_port
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
@@ -114,12 +116,18 @@ def test_databases_that_are_swapped_make_all_answers_void(noted: Noted, pair: tu
     assert deferred.left == 1
 
 
-def test_a_server_that_cannot_be_asked_raises_in_the_thread_of_the_link(pair: tuple[Server, Server]) -> None:
-    from migrations_app.engine.errors import ConnectionRefused
-    from tests.support.ports import free_port
-
+def test_a_server_that_cannot_be_reached_is_asked_again(pair: tuple[Server, Server]) -> None:
+    """The link's own connections tell whether a side is lost; the notes are not forgotten."""
     nowhere = endpoint(pair[0], port=free_port())
     deferred = Deferred(nowhere, nowhere, "test", "switchyard:test:1", 5.0)
     deferred.poll(0)
-    with pytest.raises(ConnectionRefused):
+    wait_for(lambda: (deferred.poll(0), not deferred.busy)[1], 10)
+    assert deferred.left is None
+
+
+def test_a_refusal_is_raised_in_the_thread_of_the_link(pair: tuple[Server, Server]) -> None:
+    locked = endpoint(pair[1], username="nobody", password="wrong")
+    deferred = Deferred(endpoint(pair[0]), locked, "test", "switchyard:test:1", 5.0)
+    deferred.poll(0)
+    with pytest.raises(AuthError):
         wait_for(lambda: deferred.poll(0), 10)
