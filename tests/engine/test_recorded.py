@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -24,7 +25,7 @@ VERSIONS = [
 ]  # fmt: skip
 QUIET = settings(
     deadline=None,
-    max_examples=12,
+    max_examples=int(os.environ.get("SWITCHYARD_TEST_SEEDS") or 8),
     phases=[Phase.generate, Phase.explicit],
     suppress_health_check=list(HealthCheck),
 )
