@@ -1,0 +1,88 @@
+"""A shared database, clusters that are ended whatever happens, and a source and a target that are quick to begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import psycopg
+import pytest
+from django.core.cache import cache
+
+from tests.migrations_app.clusters import database
+from tests.support.fixtures import ServerFactory
+from tests.support.postgres import Postgres
+from tests.support.servers import Server
+
+from .machines import Machine
+
+# A replica is served at once, and what the writer writes during some seconds stays in the backlog.
+SOURCE = {
+    "repl-diskless-sync": "yes",
+    "repl-diskless-sync-delay": 0,
+    "repl-backlog-size": "64mb",
+    "client-output-buffer-limit": ("replica", 0, 0, 0),
+}
+
+
+class Blocker(Protocol):
+    """What pytest-django gives as `django_db_blocker`."""
+
+    def unblock(self) -> AbstractContextManager[None]: ...
+
+
+class MakeMachine(Protocol):
+    def __call__(self, *, start: bool = True, **options: Any) -> Machine: ...
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: Blocker) -> Iterator[str]:
+    """A database that other processes share; SQLite unless the test says otherwise."""
+    chosen = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
+    if getattr(request, "param", "sqlite") == "postgresql":
+        chosen = new_database(request.getfixturevalue("postgres"))
+    with django_db_blocker.unblock(), database(chosen):
+        yield chosen
+
+
+def new_database(server: Postgres) -> str:
+    """The URL of a new, empty database."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    return urlunsplit(urlsplit(server.url)._replace(path=f"/{name}"))
+
+
+@pytest.fixture
+def machine(url: str, tmp_path: Path) -> Iterator[MakeMachine]:
+    """`machine()` → a started replication cluster on the shared database; several are several machines."""
+    made: list[Machine] = []
+
+    def make(*, start: bool = True, **options: Any) -> Machine:
+        made.append(Machine(url, tmp_path, **options))
+        if start:
+            made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def sides(redis_server: ServerFactory) -> tuple[Server, Server]:
+    """Source and target."""
+    return redis_server("redis-7.0", config=SOURCE), redis_server("redis-7.0")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_cached() -> Iterator[None]:
+    yield
+    cache.clear()
+
+
+MakeProxy = Callable[..., Any]

@@ -1,0 +1,120 @@
+"""Replication clusters as machines: which processes they have, how to kill them, and that nothing of them is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from tests.migrations_app.clusters import Cluster
+from tests.support.process import children_of, descendants_of, describe
+from tests.support.wait import wait_for
+
+MARK = "SWITCHYARD_TEST_MACHINE"
+
+
+def state_of(pid: int) -> str:
+    """`R`, `S`, `Z` (has ended, nobody has collected it) …; empty if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def alive(pid: int) -> bool:
+    return state_of(pid) not in ("", "Z")
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def descriptors(pid: int) -> int:
+    """Open files of a process."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident_kb(pid: int) -> int:
+    """Memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise AssertionError(f"no such process: {pid}")
+
+
+class Machine(Cluster):
+    """One replication cluster. All its processes carry a mark, so that orphans are found whoever their parent is."""
+
+    def __init__(self, url: str, folder: Path, *, workers: int = 2, name: str = "replication") -> None:
+        super().__init__(url, folder, workers=workers, name=name)
+        self.mark = uuid4().hex
+        self._env |= {MARK: self.mark}
+        self.logs: list[Path] = []
+
+    def start(self) -> Machine:
+        super().start()
+        self.logs.append(self.process.log)
+        return self
+
+    def all_logs(self) -> str:
+        """What every process of every start has written."""
+        return "".join(path.read_text(errors="replace") for path in self.logs)
+
+    def processes(self) -> list[int]:
+        """Every living process of this machine, orphans too."""
+        wanted = f"{MARK}={self.mark}".encode()
+        found = []
+        for file in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if wanted in file.read_bytes().split(b"\0"):
+                    found.append(int(file.parent.name))
+        return [pid for pid in found if alive(pid)]
+
+    def orphans(self) -> list[int]:
+        """Processes that the guard of now does not know."""
+        known = {self.main, *descendants_of(self.main)}
+        return [pid for pid in self.processes() if pid not in known]
+
+    def zombies(self) -> list[int]:
+        """Processes that have ended and that nobody has collected."""
+        return [pid for pid in descendants_of(self.main) if state_of(pid) == "Z"]
+
+    def kill_all(self) -> None:
+        """Every process, as when the machine loses its power."""
+        # Stopped first: one that is killed later could else start another meanwhile.
+        for _ in range(2):
+            for pid in self.processes():
+                kill(pid, signal.SIGSTOP)
+        for pid in self.processes():
+            kill(pid)
+        self.process.wait()
+
+    def kill_guard(self) -> None:
+        kill(self.main)
+        self.process.wait()
+
+    def kill_sentinel(self) -> None:
+        for pid in children_of(self.main):
+            kill(pid)
+
+    def stop(self, seconds: float = 20) -> int:
+        """SIGTERM to the guard alone; the exit code."""
+        self.process.signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def wait_until_tidy(self, seconds: float = 15) -> None:
+        """No orphan and no zombie is left."""
+        wait_for(
+            lambda: not self.orphans() and not self.zombies(),
+            seconds,
+            lambda: f"left: {[describe(pid) for pid in self.orphans()]} zombies: {self.zombies()}",
+        )
+
+    def close(self) -> None:
+        for pid in self.processes():
+            kill(pid)
+        if hasattr(self, "process"):
+            self.process.end()
