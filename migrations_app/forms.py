@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from django import forms
+from django.urls import reverse_lazy
 
 from migrations_app.choices import Phases
 from migrations_app.services.checks import RETRY_MINUTES
@@ -97,6 +98,8 @@ class TaskForm(StyledForm):
         )
         for side in ("source", "target"):
             self.fields[side].queryset = offered  # type: ignore[attr-defined]
+            # On the selection itself: the fragment brings a new one, which has to ask again.
+            self.fields[side].widget.attrs["hx-get"] = reverse_lazy("task_create")
         self.chosen = {side: self._chosen(side) for side in ("source", "target")}
         for name in ("phases", "scope", "databases"):
             self.fields[name].widget.attrs["class"] = "form-check-input"
