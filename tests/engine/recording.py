@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from migrations_app.demo.dataset import fill
 from migrations_app.demo.writer import Writer
 from migrations_app.engine.commands import actions
+from migrations_app.engine.errors import SnapshotError
 from migrations_app.engine.kernel import Emitted, Entry, SnapshotKernel, SnapshotPlan, StreamKernel
 from migrations_app.engine.protocol.psync import (
     Event,
@@ -27,13 +27,16 @@ from .links import endpoint, offset_of
 DATABASES = (0, 3)
 
 
-@dataclass(frozen=True)
 class Recording:
     """`data` is everything behind PSYNC; `offset` is where the source says that its stream stands at the end of it."""
 
-    data: bytes
-    offset: int
-    keys: dict[int, int]  # database → keys of the source at the time of the snapshot
+    def __init__(self, data: bytes, offset: int, keys: dict[int, int]) -> None:
+        self.data = data
+        self.offset = offset
+        self.keys = keys  # database → keys of the source at the time of the snapshot
+
+    def __repr__(self) -> str:
+        return f"<Recording of {len(self.data)} bytes>"  # a failed example is shown with it
 
 
 class Player:
@@ -73,11 +76,12 @@ class Player:
                 self._on_stream(event.data)
             else:
                 self.events.append(event)
-                if isinstance(event, SnapshotEnd):
-                    assert self._snapshot is None, "the snapshot has been read to its checksum"
+                if isinstance(event, SnapshotEnd) and self._snapshot is not None:
+                    raise SnapshotError("the snapshot ends before its last byte")  # as a link does
 
     def _on_snapshot(self, data: bytes) -> None:
-        assert self._snapshot is not None
+        if self._snapshot is None:
+            raise SnapshotError("the snapshot goes on behind its end")
         batch = self._snapshot.feed(data)
         self.snapshot_data += batch.data
         self.commands[0] += batch.commands
