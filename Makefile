@@ -59,6 +59,10 @@ run: $(SETUP) ## the portal and its clusters on your own settings
 test: $(SETUP) $(SERVERS) ## all tests (TESTS=path, ARGS='-k name', KILLS=100, SEEDS=1000)
 	$(PY) -m pytest $(TESTS) $(ARGS)
 
+.PHONY: bench
+bench: $(SETUP) $(SERVERS) ## speed beside native replication (SETS=A,F,stream ROUNDS=5 SCALE=0.2 SERVER=redis-7.0 FORMAT=json)
+	@$(PY) -m tests.benchmarks
+
 .PHONY: lint
 lint: $(SETUP) ## style, types, import rules, Django's checks, models without their migration
 	.venv/bin/ruff check $(CODE)
