@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -48,10 +49,18 @@ def resident_kb(pid: int) -> int:
 class Machine(Cluster):
     """One replication cluster. All its processes carry a mark, so that orphans are found whoever their parent is."""
 
-    def __init__(self, url: str, folder: Path, *, workers: int = 2, name: str = "replication") -> None:
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        *,
+        workers: int = 2,
+        name: str = "replication",
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(url, folder, workers=workers, name=name)
         self.mark = uuid4().hex
-        self._env |= {MARK: self.mark}
+        self._env |= {MARK: self.mark, **(env or {})}
         self.logs: list[Path] = []
 
     def start(self) -> Machine:
@@ -91,6 +100,15 @@ class Machine(Cluster):
         for pid in self.processes():
             kill(pid)
         self.process.wait()
+
+    def freeze(self) -> None:
+        """SIGSTOP to every process, as when a virtual machine is suspended."""
+        for pid in self.processes():
+            kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        for pid in self.processes():
+            kill(pid, signal.SIGCONT)
 
     def kill_guard(self) -> None:
         kill(self.main)
