@@ -52,7 +52,7 @@
   const clearFailure = () => document.getElementById("request-failure")?.remove();
 
   document.addEventListener("htmx:sendError", () =>
-    showFailure("The server cannot be reached. What you see may be out of date.."));
+    showFailure("The server cannot be reached. What you see may be out of date."));
   document.addEventListener("htmx:responseError", (event) => {
     const refused = event.detail.xhr.status < 500;
     showFailure(refused
@@ -61,6 +61,21 @@
   });
   document.addEventListener("htmx:afterRequest", (event) => {
     if (event.detail.successful) clearFailure();
+  });
+
+  /* A request that is given up, because the page is left or a newer one takes its place, is no error; htmx notes one in the console. */
+  document.addEventListener("htmx:beforeSend", (event) => {
+    const { xhr } = event.detail;
+    const onabort = xhr.onabort;
+    xhr.onabort = (...details) => {
+      const { error } = console;
+      console.error = () => {};
+      try {
+        onabort.apply(xhr, details);
+      } finally {
+        console.error = error;
+      }
+    };
   });
 
   /* Filters that are not set stay out of the address. */

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import TimeoutError, expect
+from playwright.sync_api import TimeoutError as NothingCame
+from playwright.sync_api import expect
 
 from migrations_app.demo import dataset
 from migrations_app.demo.writer import DEMO_RATE, Writer, check_audit
@@ -131,7 +132,7 @@ def test_a_migration_from_the_login_to_its_end(
     expect(log).to_contain_text("olivia asked to stop the task.")
     # At its final state the page asks no more: the last line of the log has come, and then nothing does.
     expect(page.locator("#log [hx-get][hx-trigger]")).to_have_count(0)
-    with pytest.raises(TimeoutError), page.expect_request("**", timeout=2500):
+    with pytest.raises(NothingCame), page.expect_request("**", timeout=2500):
         pass
 
     assert check_audit(target.url, expected) == []

@@ -1,0 +1,216 @@
+"""What else has to be right in a real browser: failures, the admin, the keyboard, accessibility, narrow screens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, Page, expect
+
+from tests.support.fixtures import ServerFactory
+
+from .conftest import NewVisitor
+from .console import ADMIN, PASSWORD
+from .visitor import Visitor
+
+PHONE = {"width": 360, "height": 740}
+DESK = {"width": 1280, "height": 900}
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+
+
+def test_a_failed_task_says_what_happened_and_what_to_do(
+    visitor: NewVisitor, redis_server: ServerFactory, picture: Callable[..., None]
+) -> None:
+    source, target = redis_server("valkey-9", password="the first"), redis_server("valkey-9")
+    with source.client() as client:
+        client.set("key", "value")
+        mira = visitor("mira", viewport=DESK)
+        mira.register("sessions", source)
+        mira.register("sessions-new", target)
+        client.config_set("requirepass", "another")
+    mira.create("sessions", "sessions-new")
+    alert = mira.page.get_by_role("alert")
+    expect(alert).to_contain_text("The task failed:")
+    expect(alert).to_contain_text("password")
+    expect(alert).to_contain_text("The source was not changed. No data was written to the target.")
+    expect(alert).to_contain_text("What to do:")
+    expect(mira.status()).to_contain_text("Failed")
+    expect(mira.page.locator("#log")).to_contain_text("Error")
+    expect(mira.page.locator("body")).not_to_contain_text("Traceback")
+    picture(mira, "failed-task")
+    # The advice leads on: with the right password the same task goes through.
+    page = mira.page
+    page.get_by_role("link", name="sessions", exact=True).click()
+    page.get_by_role("link", name="Edit").click()
+    page.get_by_label("Password optional").fill("another")
+    page.get_by_role("button", name="Save").click()
+    page.locator("main").get_by_role("link", name="sessions to sessions-new").click()
+    page.get_by_role("button", name="Resume").click()
+    expect(mira.status()).to_contain_text("Incremental")
+    mira.stop()
+    expect(mira.status()).to_contain_text("Successful")
+
+
+def test_the_admin_stops_tasks(visitor: NewVisitor, redis_server: ServerFactory) -> None:
+    jonas = visitor("jonas", viewport=DESK)
+    for name, server in (("a", redis_server("valkey-9")), ("b", redis_server("valkey-9"))):
+        jonas.register(f"ledger-{name}", server)
+    path = jonas.create("ledger-a", "ledger-b")
+    expect(jonas.page.get_by_text("undelayed", exact=True)).to_be_visible()
+
+    ada = visitor(viewport=DESK)
+    page = ada.page
+    page.goto("/admin/migrations_app/migrationtask/?q=ledger-a")
+    # The admin's own login page is the console's or Django's; both ask for the same.
+    page.locator("#id_username").fill(ADMIN)
+    page.locator("#id_password").fill(PASSWORD)
+    page.locator("#id_password").press("Enter")
+    public_id = path.strip("/").rpartition("/")[2]
+    row = page.get_by_role("row").filter(has_text=public_id)
+    expect(row).to_contain_text("Incremental")
+    row.get_by_role("checkbox").check()
+    page.get_by_label("Action:").select_option(label="Stop selected tasks")
+    page.get_by_role("button", name=re.compile("Run|Go")).click()
+    expect(page.locator(".messagelist .success")).to_contain_text(public_id)
+    # Whoever looks at the task sees it end, and who asked for it.
+    expect(jonas.status()).to_contain_text("Successful")
+    expect(jonas.page.locator("#log")).to_contain_text(f"{ADMIN} asked to stop the task.")
+
+
+def tab_to(page: Page, wanted: Locator) -> None:
+    """Press Tab until the focus is there. Fails if it cannot be reached that way."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if wanted.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError(f"Tab does not reach {wanted}")
+
+
+def test_keyboard_alone(visitor: NewVisitor, redis_server: ServerFactory) -> None:
+    lea = visitor(viewport=DESK)
+    page, keys = lea.page, lea.page.keyboard
+    page.goto("/login/")
+    expect(page.get_by_label("User name")).to_be_focused()
+    keys.type("lea")
+    keys.press("Tab")
+    keys.type(PASSWORD)
+    keys.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+    # The first stop leads past the menu.
+    keys.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    keys.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+
+    for name, server in (("alpha", redis_server("valkey-9")), ("beta", redis_server("valkey-9"))):
+        page.goto("/instances/register/")
+        tab_to(page, page.get_by_label("Address"))
+        keys.type(f"{server.host}:{server.port}")
+        tab_to(page, page.get_by_label("Name", exact=True))
+        keys.type(name)
+        keys.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text(name)
+
+    page.goto("/migrations/new/")
+    source, target = (page.get_by_role("combobox", name=name) for name in ("Source", "Target"))
+    tab_to(page, source)
+    keys.type("alp")
+    expect(page.locator(".side-facts .facts")).to_have_count(1)
+    # What the choice has brought does not take the focus away.
+    expect(source).to_be_focused()
+    tab_to(page, target)
+    keys.type("bet")
+    expect(page.locator(".side-facts .facts")).to_have_count(2)
+    expect(target).to_be_focused()
+    tab_to(page, page.get_by_role("button", name="Create and start"))
+    keys.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("alpha to beta")
+    expect(page.get_by_text("undelayed", exact=True)).to_be_visible()
+    # The page changes by itself each second; a button that has the focus keeps it.
+    tab_to(page, page.get_by_role("link", name="Stop…"))
+    with page.expect_response(lambda answer: answer.url == page.url):
+        pass
+    expect(page.get_by_role("link", name="Stop…")).to_be_focused()
+    keys.press("Enter")
+    tab_to(page, page.get_by_role("button", name="Stop the task"))
+    keys.press("Enter")
+    expect(lea.status()).to_contain_text("Successful")
+
+
+def faults_of(visitor: Visitor, path: str) -> list[str]:
+    """What is wrong with a page for people who read it another way, in light and dark, and on a phone."""
+    page = visitor.page
+    page.set_viewport_size(DESK)
+    page.emulate_media(color_scheme="light")
+    page.goto(path)
+    found = violations(page, RULES, f"{path} light")
+    page.emulate_media(color_scheme="dark")
+    found += violations(page, COLOURS, f"{path} dark")
+    page.set_viewport_size(PHONE)
+    over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    if over > 0:
+        found.append(f"{path} phone: {over} px too wide")
+    return found
+
+
+def violations(page: Page, options: dict[str, object], where: str) -> list[str]:
+    """axe's findings, one line each."""
+    return [
+        f"{where}: {violation['id']}: {violation['help']}: {violation['nodes'][0]['html'][:200]}"
+        for violation in Axe().run(page, options=options | {"resultTypes": ["violations"]}).response["violations"]
+    ]
+
+
+@pytest.mark.timeout(180)
+def test_every_page_is_accessible_and_fits_a_phone(visitor: NewVisitor, redis_server: ServerFactory) -> None:
+    """axe in both schemes, and no page that has to be moved sideways."""
+    source, target = redis_server("valkey-9"), redis_server("valkey-9")
+    with source.client() as client:
+        client.set("key", "value")
+    # Colours are measured, so none may be on its way to another.
+    timo = visitor("timo", reduced_motion="reduce")
+    # Names as long as they may be, and of another script.
+    long_name = "orders-of-the-customers-in-central-europe-and-beyond-" * 2
+    timo.register(long_name, source)
+    timo.register("заказы-новые", target)
+    instance = timo.page.url.removeprefix(timo.origin)
+    stopped = timo.create(long_name, "заказы-новые")
+    expect(timo.page.get_by_text("undelayed", exact=True)).to_be_visible()
+    faults = faults_of(timo, stopped) + faults_of(timo, f"{stopped}stop/")
+    timo.page.goto(stopped)
+    timo.stop()
+    expect(timo.status()).to_contain_text("Successful")
+    ready = timo.create(long_name, "заказы-новые", start=False)
+    account = "/accounts/"
+    timo.page.goto(account)
+    account_page = timo.page.locator("th a").first.get_attribute("href") or ""
+    for path in (
+        "/",
+        "/instances/",
+        "/instances/?q=nothing-like-that",
+        "/instances/register/",
+        instance,
+        f"{instance}edit/",
+        f"{instance}delete/",
+        "/migrations/",
+        "/migrations/new/",
+        ready,
+        f"{ready}delete/",
+        stopped,
+        f"{stopped}log/",
+        account,
+        account_page,
+        "/audit/",
+        "/profile/",
+        "/profile/password/",
+    ):
+        faults += faults_of(timo, path)
+    with timo.refusals():
+        faults += faults_of(timo, "/migrations/no-such-task/")
+        faults += faults_of(timo, f"{stopped}stop/")
+    nobody = visitor(reduced_motion="reduce")
+    faults += faults_of(nobody, "/login/")
+    assert not faults, "\n".join(faults)
