@@ -18,6 +18,8 @@ CODE := manage.py migrations_app portal scripts tests $(wildcard events)
 # Longer runs of the same tests: more kill -9, more random seeds.
 export SWITCHYARD_TEST_KILLS := $(KILLS)
 export SWITCHYARD_TEST_SEEDS := $(SEEDS)
+# Where the browser test keeps its picture of a task, for the README.
+export SWITCHYARD_TEST_PICTURE := $(PICTURE)
 
 .PHONY: help
 help: ## show this list

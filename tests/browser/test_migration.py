@@ -22,7 +22,7 @@ from tests.support.servers import Server
 from tests.support.wait import wait_for
 
 from .conftest import NewVisitor
-from .visitor import Visitor
+from .visitor import AT_ONCE, Visitor
 
 PICTURE = os.environ.get("SWITCHYARD_TEST_PICTURE", "")
 """`make test TESTS=tests/browser PICTURE=docs/images/task.png` runs with the demo's data and keeps the picture there."""
@@ -78,7 +78,8 @@ def test_a_migration_from_the_login_to_its_end(
     free_port: Callable[[], int],
     picture: Callable[..., None],
 ) -> None:
-    source = redis_server("redis-6.2" if not PICTURE else "valkey-9", password="of the source")
+    config = AT_ONCE if PICTURE else {}
+    source = redis_server("redis-6.2" if not PICTURE else "valkey-9", password="of the source", config=config)
     target = redis_server("valkey-9", password="of the target")
     if PICTURE:
         dataset.fill(source.url)
@@ -127,7 +128,7 @@ def test_a_migration_from_the_login_to_its_end(
 
     olivia.stop()
     expect(olivia.status()).to_contain_text("Successful")
-    expect(page.get_by_text("nothing more is written to the target")).to_be_visible()
+    expect(page.locator("#live .tone-success")).to_contain_text("nothing more is written to the target")
     expect(page.get_by_role("link", name="Stop…")).to_have_count(0)
     expect(log).to_contain_text("olivia asked to stop the task.")
     # At its final state the page asks no more: the last line of the log has come, and then nothing does.
@@ -145,7 +146,8 @@ def test_a_migration_from_the_login_to_its_end(
 def test_the_same_way_without_javascript(
     visitor: NewVisitor, redis_server: ServerFactory, free_port: Callable[[], int]
 ) -> None:
-    source, target = redis_server("redis-7.0", password="of the source"), redis_server("valkey-9")
+    source = redis_server("redis-7.0", password="of the source", config=AT_ONCE)
+    target = redis_server("valkey-9")
     with source.client(db=3) as client:
         client.mset({f"key:{number}": number for number in range(500)})
     noah = visitor("noah", java_script_enabled=False)

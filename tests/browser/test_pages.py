@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, ViewportSize, expect
 
 from tests.support.fixtures import ServerFactory
 
 from .conftest import NewVisitor
 from .console import ADMIN, PASSWORD
-from .visitor import Visitor
+from .visitor import AT_ONCE, Visitor
 
-PHONE = {"width": 360, "height": 740}
-DESK = {"width": 1280, "height": 900}
-RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-COLOURS = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
+PHONE: ViewportSize = {"width": 360, "height": 740}
+DESK: ViewportSize = {"width": 1280, "height": 900}
+RULES: dict[str, Any] = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+COLOURS: dict[str, Any] = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 
 
 def test_a_failed_task_says_what_happened_and_what_to_do(
     visitor: NewVisitor, redis_server: ServerFactory, picture: Callable[..., None]
 ) -> None:
-    source, target = redis_server("valkey-9", password="the first"), redis_server("valkey-9")
+    source = redis_server("valkey-9", password="the first", config=AT_ONCE)
+    target = redis_server("valkey-9")
     with source.client() as client:
         client.set("key", "value")
         mira = visitor("mira", viewport=DESK)
@@ -56,8 +58,8 @@ def test_a_failed_task_says_what_happened_and_what_to_do(
 
 def test_the_admin_stops_tasks(visitor: NewVisitor, redis_server: ServerFactory) -> None:
     jonas = visitor("jonas", viewport=DESK)
-    for name, server in (("a", redis_server("valkey-9")), ("b", redis_server("valkey-9"))):
-        jonas.register(f"ledger-{name}", server)
+    jonas.register("ledger-a", redis_server("valkey-9", config=AT_ONCE))
+    jonas.register("ledger-b", redis_server("valkey-9"))
     path = jonas.create("ledger-a", "ledger-b")
     expect(jonas.page.get_by_text("undelayed", exact=True)).to_be_visible()
 
@@ -105,7 +107,8 @@ def test_keyboard_alone(visitor: NewVisitor, redis_server: ServerFactory) -> Non
     keys.press("Enter")
     expect(page.locator("main")).to_be_focused()
 
-    for name, server in (("alpha", redis_server("valkey-9")), ("beta", redis_server("valkey-9"))):
+    for name, config in (("alpha", AT_ONCE), ("beta", {})):
+        server = redis_server("valkey-9", config=config)
         page.goto("/instances/register/")
         tab_to(page, page.get_by_label("Address"))
         keys.type(f"{server.host}:{server.port}")
@@ -156,18 +159,20 @@ def faults_of(visitor: Visitor, path: str) -> list[str]:
     return found
 
 
-def violations(page: Page, options: dict[str, object], where: str) -> list[str]:
+def violations(page: Page, options: dict[str, Any], where: str) -> list[str]:
     """axe's findings, one line each."""
     return [
         f"{where}: {violation['id']}: {violation['help']}: {violation['nodes'][0]['html'][:200]}"
-        for violation in Axe().run(page, options=options | {"resultTypes": ["violations"]}).response["violations"]
+        for violation in Axe()
+        .run(page, options=options | {"resultTypes": ["violations"]})
+        .response["violations"]
     ]
 
 
 @pytest.mark.timeout(180)
 def test_every_page_is_accessible_and_fits_a_phone(visitor: NewVisitor, redis_server: ServerFactory) -> None:
     """axe in both schemes, and no page that has to be moved sideways."""
-    source, target = redis_server("valkey-9"), redis_server("valkey-9")
+    source, target = redis_server("valkey-9", config=AT_ONCE), redis_server("valkey-9")
     with source.client() as client:
         client.set("key", "value")
     # Colours are measured, so none may be on its way to another.
