@@ -21,6 +21,7 @@ from migrations_app.engine.protocol.resp import ReplyError
 _CHUNK = 5000
 _AFTER_FAILURE = 1.0  # seconds
 _PAUSE = 0.2  # seconds between two rounds when nothing was left over
+_TOUCHED_MOST = 4 * 2**20  # bytes of the stream that are kept while an answer is under way
 
 
 def field_of(database: int, key: bytes) -> bytes:
@@ -47,6 +48,7 @@ class Deferred:
         self._future: Future[Answers] | None = None
         self._answers: Answers | None = None
         self._touched: list[bytes] = []
+        self._touched_size = 0
         self._next = 0.0
         self._again = False  # keys were noted since the target was asked
         self.left: int | None = None  # keys still noted; None until the target has been asked
@@ -63,9 +65,15 @@ class Deferred:
         self._again = True
 
     def touch(self, data: bytes) -> None:
-        """A block of the stream has arrived: what it names while answers are under way is asked for again."""
-        if self.busy:
+        """A block of the stream has arrived: what it names while answers are under way is asked for again.
+
+        Beyond `_TOUCHED_MOST` bytes nothing is kept, and everything is asked for again: the lag may be as large as it likes.
+        """
+        if self.busy and self._touched_size <= _TOUCHED_MOST:
             self._touched.append(data)
+            self._touched_size += len(data)
+            if self._touched_size > _TOUCHED_MOST:
+                self._touched = []
 
     def poll(self, offset: int) -> list[tuple[int, list[bytes]]]:
         """To be called while caught up; `offset` is how far the stream has been taken in.
@@ -86,7 +94,7 @@ class Deferred:
                     self.left = None if self._again else self._answers.left
             return []
         if self._answers is None and self.left != 0 and time.monotonic() >= self._next:
-            self._touched = []
+            self._touched, self._touched_size = [], 0
             self._again = False
             self._future = Future()
             # Not a pool: the interpreter waits for a pool's thread at its end, and this one may wait for a hanging server.
@@ -95,12 +103,11 @@ class Deferred:
 
     def _certain(self, answers: Answers) -> list[tuple[int, list[bytes]]]:
         commands: list[tuple[int, list[bytes]]] = []
-        stream = b"".join(self._touched)  # a key may be cut by the blocks
-        swapped = b"SWAPDB" in stream.upper()
+        touched = _Touched(b"".join(self._touched))  # a key may be cut by the blocks
+        void = touched.swapped or self._touched_size > _TOUCHED_MOST
         done = []
         for (database, key), expiry in answers.expiries.items():
-            # The empty key is in every stream, also in an empty one.
-            if swapped or (key in stream if key else stream):
+            if void or touched.names(key):
                 continue
             if expiry:
                 commands.append((database, [b"PEXPIREAT", key, b"%d" % expiry]))
@@ -109,7 +116,7 @@ class Deferred:
             commands.append((0, [b"HDEL", self.key, *done]))
         self.left = None if self._again else max(0, answers.left - len(done))
         self._next = time.monotonic() + (0 if done and len(done) == len(answers.expiries) else _PAUSE)
-        self._answers, self._touched = None, []
+        self._answers, self._touched, self._touched_size = None, [], 0
         return commands
 
     def _work(self, future: Future[Answers]) -> None:
@@ -137,6 +144,23 @@ class Deferred:
                     answers.expiries[database, key] = expiry
             answers.offset = int(source.info("replication").get("master_repl_offset", "0"))
         return answers
+
+
+class _Touched:
+    """Which keys a piece of the stream may concern."""
+
+    def __init__(self, stream: bytes) -> None:
+        self._stream = stream
+        upper = stream.upper()
+        self.swapped = b"SWAPDB" in upper
+        self._scripts = b"EVAL" in upper  # old servers replicate scripts, which may hold names of keys
+        self._words = set(stream.split(b"\r\n"))
+
+    def names(self, key: bytes) -> bool:
+        if not key:
+            return bool(self._stream)  # the empty key cannot be told from what ends a line
+        # To search the bytes for each key would take seconds.
+        return key in self._words or ((self._scripts or b"\r\n" in key) and key in self._stream)
 
 
 def _expiries(source: Client, keys: list[bytes]) -> list[int]:

@@ -101,6 +101,31 @@ def test_a_key_that_has_no_expiry_any_more_gets_none(noted: Noted, pair: tuple[S
     assert [args[0] for _, args in deferred.poll(offset_of(pair[0]))] == [b"HDEL"]
 
 
+def test_a_long_lag_is_not_kept(noted: Noted, pair: tuple[Server, Server]) -> None:
+    """While an answer waits for the link to catch up; then all of it is asked for again."""
+    deferred = noted(key=100_000)
+    ask(deferred)
+    for number in range(100):
+        deferred.touch(encode("SET", "unrelated", bytes([number]) * 100_000))
+    assert sum(map(len, deferred._touched)) < 5_000_000
+    assert deferred.poll(offset_of(pair[0])) == []
+    assert deferred.left == 1
+    assert [args[0] for _, args in wait_for(lambda: deferred.poll(offset_of(pair[0])), 10)] == [
+        b"PEXPIREAT",
+        b"HDEL",
+    ]
+
+
+def test_names_with_line_ends_and_names_in_scripts_are_seen(
+    noted: Noted, pair: tuple[Server, Server]
+) -> None:
+    deferred = noted(**{"a\r\nb": 100_000, "scripted": 100_000, "other": 100_000})
+    ask(deferred)
+    deferred.touch(encode("SET", "a\r\nb", 1) + encode("EVAL", "redis.call('SET', 'scripted', 1)", 0))
+    assert next(args[1] for _, args in deferred.poll(offset_of(pair[0]))) == b"other"
+    assert deferred.left == 2
+
+
 def test_the_empty_key_is_certain_where_nothing_has_come(noted: Noted, pair: tuple[Server, Server]) -> None:
     deferred = noted(**{"": 100_000})
     ask(deferred)
