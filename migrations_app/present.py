@@ -115,6 +115,12 @@ class TaskView:
         return "" if seconds is None else f"{duration(seconds)} behind"
 
     @property
+    def source_offset(self) -> int | None:
+        """The source is asked now and then only: meanwhile what has been applied may be newer than its answer."""
+        known = [n for n in (self.progress.source_offset, self.progress.applied_offset) if n is not None]
+        return max(known, default=None)
+
+    @property
     def is_running(self) -> bool:
         return self.status.is_active
 

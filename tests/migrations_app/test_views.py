@@ -222,6 +222,15 @@ class TestDetail:
             assert shown in page, shown
         assert "s3cret" not in page
 
+    def test_the_source_is_never_behind_what_was_applied(
+        self, browser: Client, make_task: TaskMaker
+    ) -> None:
+        task = make_task(S.INCREMENTAL)
+        LinkProgress.objects.filter(link=task.link).update(source_offset=4100, applied_offset=4200)
+        page = text(browser.get(task.get_absolute_url()))
+        assert page.count("4,200") == 2
+        assert "4,100" not in page
+
     def test_a_running_task_polls(self, browser: Client, make_task: TaskMaker) -> None:
         task = make_task(S.FULL)
         assert 'hx-trigger="every 1s"' in text(browser.get(task.get_absolute_url()))
