@@ -72,6 +72,12 @@ class NotTls(TlsError):
     advice = "The port does not speak TLS: use redis:// or the server's TLS port."
 
 
+class TlsInterrupted(NotTls):
+    """The handshake ended or was not answered: a port without TLS, or a server or network that failed just then."""
+
+    retryable = True
+
+
 class NotRedis(EngineError):
     id = "connection.not_redis"
     advice = "The port answers, but not as Redis or Valkey does: check the port, and whether it expects TLS."

@@ -15,6 +15,8 @@ from typing import Final
 from migrations_app.engine import errors
 from migrations_app.engine.endpoint import Endpoint
 
+# A plain Redis waits in silence for the end of the line that the handshake seems to begin.
+_HANDSHAKE_SECONDS: Final = 10.0
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -46,7 +48,7 @@ class Connection:
         except OSError as error:
             raise errors.ConnectError(f"{endpoint.address}: {error.strerror or error}") from None
         if endpoint.tls:
-            sock = _start_tls(sock, endpoint)
+            sock = _start_tls(sock, endpoint, min(timeout, _HANDSHAKE_SECONDS))
         sock.setblocking(False)
         return cls(sock, endpoint)
 
@@ -134,8 +136,9 @@ def _connect(endpoint: Endpoint, timeout: float) -> socket.socket:
     return sock
 
 
-def _start_tls(sock: socket.socket, endpoint: Endpoint) -> ssl.SSLSocket:
+def _start_tls(sock: socket.socket, endpoint: Endpoint, timeout: float) -> ssl.SSLSocket:
     address = endpoint.address
+    sock.settimeout(timeout)
     context = ssl.create_default_context()
     if endpoint.tls_ca_pem:
         try:
@@ -155,7 +158,7 @@ def _start_tls(sock: socket.socket, endpoint: Endpoint) -> ssl.SSLSocket:
         raise errors.TlsError(f"{address}: the certificate is not accepted: {error.verify_message}") from None
     except ssl.SSLEOFError:
         sock.close()
-        raise errors.NotTls(f"{address}: the connection ended in the TLS handshake") from None
+        raise errors.TlsInterrupted(f"{address}: the connection ended in the TLS handshake") from None
     except ssl.SSLError as error:
         sock.close()
         if error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}:
@@ -163,9 +166,11 @@ def _start_tls(sock: socket.socket, endpoint: Endpoint) -> ssl.SSLSocket:
         raise errors.TlsError(f"{address}: TLS failed: {error.reason or error}") from None
     except TimeoutError:
         sock.close()
-        raise errors.NotTls(
-            f"{address}: no answer to the TLS handshake; the port may not speak TLS"
+        raise errors.TlsInterrupted(
+            f"{address}: no answer to the TLS handshake within {timeout:g} s; the port may not speak TLS"
         ) from None
     except OSError as error:
         sock.close()
-        raise errors.NotTls(f"{address}: the connection ended in the TLS handshake ({error})") from None
+        raise errors.TlsInterrupted(
+            f"{address}: the connection ended in the TLS handshake ({error.strerror or error})"
+        ) from None

@@ -182,14 +182,14 @@ def test_plain_where_tls_is_expected(tls: Endpoint) -> None:
 
 def test_tls_where_plain_is_expected(shared: Shared) -> None:
     endpoint = Endpoint.parse(shared("redis-7.0", "source").url)
-    refused(replace(endpoint, tls=True, tls_verify=False), errors.NotTls, "TLS", SHORT)
+    refused(replace(endpoint, tls=True, tls_verify=False), errors.TlsInterrupted, "TLS", SHORT)
 
 
 def test_tls_where_nobody_answers() -> None:
     with listener() as endpoint:
-        refused(replace(endpoint, tls=True), errors.NotTls, timeout=SHORT)
+        refused(replace(endpoint, tls=True), errors.TlsInterrupted, timeout=SHORT)
     with listener(close=True) as endpoint:
-        refused(replace(endpoint, tls=True), errors.NotTls)
+        refused(replace(endpoint, tls=True), errors.TlsInterrupted)
 
 
 def test_client_certificate_is_asked_for(redis_server: ServerFactory) -> None:

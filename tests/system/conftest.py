@@ -73,6 +73,22 @@ def machine(url: str, tmp_path: Path) -> Iterator[MakeMachine]:
         one.close()
 
 
+@pytest.fixture(scope="module")
+def shared_machine(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Blocker) -> Iterator[Machine]:
+    """One cluster, on a SQLite of its own, for all tests of a module that break servers and networks, but no process of ours."""
+    folder = tmp_path_factory.mktemp("shared")
+    chosen = f"sqlite:///{folder / 'shared.sqlite3'}"
+    with django_db_blocker.unblock(), database(chosen):
+        one = Machine(chosen, folder, workers=3)
+        try:
+            yield one.start()
+            one.wait_until_tidy()
+            assert one.stop() == 0
+            assert one.processes() == []
+        finally:
+            one.close()
+
+
 @pytest.fixture
 def sides(redis_server: ServerFactory) -> tuple[Server, Server]:
     """Source and target."""
