@@ -177,12 +177,13 @@ def task_delete(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
 def task_stop_selected(request: HtmxHttpRequest) -> HttpResponse:
     """Bulk stop: first the question, with the tasks it is about; then what became of each."""
     public_ids = list(dict.fromkeys(request.POST.getlist("task")))
-    if not public_ids:
+    rows = MigrationTask.objects.visible_to(request.user).filter(public_id__in=public_ids)
+    rows = rows.select_related("account", "source", "target", "link__progress")
+    # Ticked tasks may have been deleted meanwhile; what was confirmed gets its result all the same.
+    if not public_ids or ("confirmed" not in request.POST and not rows):
         messages.warning(request, "No task was selected, so none was stopped. Tick the tasks to stop first.")
         return redirect("task_list")
     if "confirmed" not in request.POST:
-        rows = MigrationTask.objects.visible_to(request.user).filter(public_id__in=public_ids)
-        rows = rows.select_related("account", "source", "target", "link__progress")
         return render(
             request,
             "migrations_app/task_stop_selected.html",

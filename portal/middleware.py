@@ -11,13 +11,15 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import resolve_url
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.shortcuts import render, resolve_url
 from django.utils import timezone
 from django_htmx.http import HttpResponseClientRedirect
 
 from portal.errors import ServiceError
 from portal.models import UserProfile
+from portal.origin import page_of
 from portal.views.errors import refusal
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase]
@@ -67,15 +69,18 @@ def request_log(get_response: GetResponse) -> GetResponse:
 
 
 class LoginRequired(LoginRequiredMiddleware):
-    """Django's, but a fragment sends the whole page to the login instead of showing the login inside itself."""
+    """Django's, but after the login people are back on their page: a fragment sends the whole page to the login, and what a
+    form has sent is not done later by itself."""
 
     def process_view(
         self, request: HttpRequest, view_func: Callable[..., Any], view_args: Any, view_kwargs: Any
     ) -> HttpResponseBase | None:
         response = super().process_view(request, view_func, view_args, view_kwargs)
-        if response is not None and request.headers.get("HX-Request") == "true":
-            return HttpResponseClientRedirect(resolve_url(settings.LOGIN_URL))
-        return response
+        fragment = request.headers.get("HX-Request") == "true"
+        if response is None or (request.method in ("GET", "HEAD") and not fragment):
+            return response
+        login = redirect_to_login(page_of(request) or resolve_url(settings.LOGIN_REDIRECT_URL))
+        return HttpResponseClientRedirect(login.url) if fragment else login
 
 
 def reader_time_zone(get_response: GetResponse) -> GetResponse:
@@ -99,13 +104,19 @@ def reader_time_zone(get_response: GetResponse) -> GetResponse:
 
 
 class ServiceErrors:
-    """A refusal that no view has caught becomes a page with its sentence, its advice and its status."""
+    """A refusal that no view has caught becomes a page with its sentence, its advice and its status. So does a method that
+    an address does not take: somebody has loaded again what a form was sent to."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        return self.get_response(request)
+        response = self.get_response(request)
+        if isinstance(response, HttpResponseNotAllowed) and not response.content:
+            page = render(request, "405.html", status=405)
+            page.headers["Allow"] = response.headers["Allow"]
+            return page
+        return response
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         return refusal(request, exception) if isinstance(exception, ServiceError) else None

@@ -7,13 +7,16 @@ from django.shortcuts import render
 from django.views.decorators.csrf import requires_csrf_token
 
 from portal.errors import NotFound, ServiceError
+from portal.origin import page_of
 
 
 def refusal(request: HttpRequest, error: ServiceError) -> HttpResponse:
     """The page of a refusal that is not about one field of a form."""
     if isinstance(error, NotFound):
         return not_found(request, error)
-    return render(request, "portal/refusal.html", {"error": error}, status=error.status)
+    return render(
+        request, "portal/refusal.html", {"error": error, "back": page_of(request)}, status=error.status
+    )
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:

@@ -222,9 +222,7 @@ class TestDetail:
             assert shown in page, shown
         assert "s3cret" not in page
 
-    def test_the_source_is_never_behind_what_was_applied(
-        self, browser: Client, make_task: TaskMaker
-    ) -> None:
+    def test_the_source_is_never_behind_what_was_applied(self, browser: Client, make_task: TaskMaker) -> None:
         task = make_task(S.INCREMENTAL)
         LinkProgress.objects.filter(link=task.link).update(source_offset=4100, applied_offset=4200)
         page = text(browser.get(task.get_absolute_url()))
@@ -418,7 +416,8 @@ class TestStopSelected:
         assert foreign_task.status == S.INCREMENTAL
 
     def test_none_selected(self, browser: Client) -> None:
-        assert "Tick the tasks" in text(browser.post("/migrations/stop/", follow=True))
+        for sent in ({}, {"task": "mt-deleted"}):
+            assert "Tick the tasks" in text(browser.post("/migrations/stop/", sent, follow=True))
 
 
 class TestPanels:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from pytest_django import Settings
 
+from portal import networks
 from portal.redis_control import EndpointParams, ProbeError, errors, probe
 from tests.support.servers import Server
 
@@ -171,6 +172,16 @@ class TestRefusals:
         with pytest.raises(ProbeError) as caught:
             probe(EndpointParams(host="203.0.114.1", timeout=0.2))
         assert not isinstance(caught.value, errors.AddressNotAllowed)
+
+    @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.0.0.1", "fd00::1", "::ffff:127.0.0.1"])
+    def test_loopback_and_private_networks_need_no_leave(self, address: str) -> None:
+        assert networks.is_allowed(address)
+
+    @pytest.mark.parametrize(
+        "address", ["8.8.8.8", "169.254.169.254", "0.0.0.0", "::", "fe80::1", "224.0.0.1"]
+    )
+    def test_public_and_special_addresses_do(self, address: str) -> None:
+        assert not networks.is_allowed(address)
 
 
 def test_parameters_never_show_their_password() -> None:

@@ -37,8 +37,22 @@ class TestEveryPage:
             assert html.count("<h1") == 1, name
 
     def test_a_fragment_sends_the_page_to_the_login(self, world: World) -> None:
-        response = Client().get(reverse("instance_list"), headers=HTMX)
-        assert response.headers["HX-Redirect"] == "/login/"
+        on = {"HX-Current-URL": "http://testserver/instances/?q=a"}
+        response = Client().get(reverse("instance_list"), headers=HTMX | on)
+        assert response.headers["HX-Redirect"] == "/login/?next=/instances/%3Fq%3Da"
+
+    @pytest.mark.parametrize("host", ["testserver", "elsewhere.example"])
+    def test_after_an_expired_login_a_form_leads_back_to_its_page(self, world: World, host: str) -> None:
+        url = reverse("instance_refresh", args=[world.instance.public_id])
+        response = Client().post(url, headers={"Referer": f"http://{host}/instances/x/"})
+        own = host == "testserver"
+        assert response.headers["Location"] == f"/login/?next={'/instances/x/' if own else '/'}"
+
+    def test_what_only_takes_forms_says_so(self, world: World, as_role: As) -> None:
+        response = as_role("owner").get(reverse("instance_refresh", args=[world.instance.public_id]))
+        assert response.status_code == 405
+        assert response.headers["Allow"] == "POST"
+        assert "nothing was changed" in text(response)
 
 
 class TestLogin:
