@@ -192,8 +192,10 @@ class Demo:
 
     def _has_all_expiries(self) -> bool:
         # Expiries that were near while the link was behind are set once it has caught up; until then the
-        # target holds a list of them.
-        return not self.target.client().hlen(deferred_key(self.task.link.name))
+        # target holds a list of them in each database.
+        waiting = deferred_key(self.task.link.name)
+        databases = [int(name[2:]) for name in self.target.client().info("keyspace")]
+        return not any(self.target.client(number).exists(waiting) for number in databases)
 
     def _look(self, show: Callable[[MigrationTask, LinkProgress, Writer], None]) -> LinkProgress:
         """Read where the task stands and show it. Raises `ChildFailed` or `WriterError` if what runs has

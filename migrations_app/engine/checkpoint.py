@@ -39,7 +39,7 @@ def checkpoint_key(link: str) -> bytes:
 
 
 def deferred_key(link: str) -> bytes:
-    """Of the hash `<database>:<key>` → expiry in ms of the keys that got no expiry yet."""
+    """Of the set, in each database, of the keys that have got no expiry yet."""
     return OWN_PREFIX + b"deferred:" + link.encode()
 
 
@@ -74,6 +74,13 @@ class Checkpoint:
 
     def at(self, offset: int, database: int) -> Checkpoint:
         return replace(self, offset=offset, database=database)
+
+    def in_phase(self, phase: str) -> Checkpoint:
+        return replace(self, phase=phase)
+
+    def under(self, replication_id: str) -> Checkpoint:
+        """The same place in the same stream, which has another name now."""
+        return replace(self, replication_id=replication_id)
 
     def command(self, link: str) -> list[bytes]:
         """HSET (HMSET, for servers before 4.0) with all fields."""

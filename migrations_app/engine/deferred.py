@@ -1,8 +1,9 @@
 """The expiries that were left out while the link was behind are set once it has caught up.
 
-The names stand in the target, in one hash, written with the data (`checkpoint.deferred_key`). For some at a time: the source is
-asked for the expiry that each key has now, and how far its stream is at that moment. When the link has applied the stream up
-to there, the answer is right for every key that the stream has not named since; the others are asked for again.
+The names stand in the target, as a set in each database (`checkpoint.deferred_key`) that is written with the data: so FLUSHDB and
+SWAPDB of the stream take them along as they should. For some at a time, the source is asked for the expiry that each key has
+now, and how far its stream is at that moment. When the link has applied the stream up to there, the answer is right for
+every key that the stream has not named since; the others are asked for again.
 """
 
 from __future__ import annotations
@@ -22,11 +23,6 @@ _CHUNK = 5000
 _AFTER_FAILURE = 1.0  # seconds
 _PAUSE = 0.2  # seconds between two rounds when nothing was left over
 _TOUCHED_MOST = 4 * 2**20  # bytes of the stream that are kept while an answer is under way
-
-
-def field_of(database: int, key: bytes) -> bytes:
-    """The field of the hash under which a key is noted."""
-    return b"%d:%b" % (database, key)
 
 
 @dataclass(slots=True)
@@ -51,6 +47,7 @@ class Deferred:
         self._touched_size = 0
         self._next = 0.0
         self._again = False  # keys were noted since the target was asked
+        self._unwritten: dict[int, list[bytes]] = {}  # database → keys to be noted
         self.left: int | None = None  # keys still noted; None until the target has been asked
 
     @property
@@ -58,9 +55,29 @@ class Deferred:
         """Whether an answer is under way or waits to be used."""
         return self._future is not None or self._answers is not None
 
-    def noted(self) -> None:
-        """More keys are noted: there is work again. To be called when that is under way, and when it is confirmed: a question
-        that was asked in between has not seen them."""
+    @property
+    def unsettled(self) -> bool:
+        """Whether some key may have no expiry yet that should have one."""
+        return bool(self._unwritten) or self.left != 0
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether there are keys that the next batch has to note."""
+        return bool(self._unwritten)
+
+    def note(self, database: int, key: bytes) -> None:
+        """A key whose expiry has to be looked at again; `notes` gives the command that stores its name."""
+        self._unwritten.setdefault(database, []).append(key)
+
+    def notes(self) -> list[tuple[int, list[bytes]]]:
+        """(database, command) that store the names; to be written with the data. Tell `written` once that is confirmed."""
+        commands = [(database, [b"SADD", self.key, *keys]) for database, keys in self._unwritten.items()]
+        self._unwritten = {}
+        self.written()
+        return commands
+
+    def written(self) -> None:
+        """More keys are noted: there is work again. A question that was asked before this was confirmed has not seen them."""
         self.left = None
         self._again = True
 
@@ -105,17 +122,17 @@ class Deferred:
         commands: list[tuple[int, list[bytes]]] = []
         touched = _Touched(b"".join(self._touched))  # a key may be cut by the blocks
         void = touched.swapped or self._touched_size > _TOUCHED_MOST
-        done = []
+        done: dict[int, list[bytes]] = {}
         for (database, key), expiry in answers.expiries.items():
             if void or touched.names(key):
                 continue
             if expiry:
                 commands.append((database, [b"PEXPIREAT", key, b"%d" % expiry]))
-            done.append(field_of(database, key))
-        if done:
-            commands.append((0, [b"HDEL", self.key, *done]))
-        self.left = None if self._again else max(0, answers.left - len(done))
-        self._next = time.monotonic() + (0 if done and len(done) == len(answers.expiries) else _PAUSE)
+            done.setdefault(database, []).append(key)
+        commands += [(database, [b"SREM", self.key, *keys]) for database, keys in done.items()]
+        count = sum(map(len, done.values()))
+        self.left = None if self._again else max(0, answers.left - count)
+        self._next = time.monotonic() + (0 if count and count == len(answers.expiries) else _PAUSE)
         self._answers, self._touched, self._touched_size = None, [], 0
         return commands
 
@@ -127,16 +144,18 @@ class Deferred:
 
     def _ask(self) -> Answers:
         answers = Answers()
-        with Client(self._target, timeout=self._timeout, name=self._name) as target:
-            answers.left = int(target.execute("HLEN", self.key) or 0)  # type: ignore[arg-type]
-            if not answers.left:
-                return answers
-            page = target.execute("HSCAN", self.key, 0, "COUNT", _CHUNK)
-            names: list[bytes] = page[1][::2]  # type: ignore[index, assignment]
         keys: dict[int, list[bytes]] = {}
-        for name in names:
-            number, _, key = name.partition(b":")
-            keys.setdefault(int(number), []).append(key)
+        with Client(self._target, timeout=self._timeout, name=self._name) as target:
+            for database in target.keyspace():
+                target.execute("SELECT", database)
+                count = int(target.execute("SCARD", self.key) or 0)  # type: ignore[arg-type]
+                room = _CHUNK - sum(map(len, keys.values()))
+                answers.left += count
+                if count and room > 0:
+                    # Any of them: the first ones may be hot keys, whose answers are never certain.
+                    keys[database] = target.execute("SRANDMEMBER", self.key, room)  # type: ignore[assignment]
+        if not keys:
+            return answers
         with Client(self._source, timeout=self._timeout, name=self._name) as source:
             for database, some in keys.items():
                 source.execute("SELECT", database)

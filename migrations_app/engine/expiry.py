@@ -1,8 +1,9 @@
 """Never expire early: what the link does with times to live. Pure.
 
 Two rules (requirements, *Traps*). A relative expiry becomes an absolute one when it is received, or the lag of the link would
-stretch it; one that is received late is noted, to be corrected. An expiry that has passed or is near while the link is behind is left out, and noted: the source may have renewed it
-in a part of the stream that has not arrived. The noted keys get theirs once the link has caught up (`engine/deferred.py`).
+stretch it; one that is received late is noted, to be corrected. An expiry that has passed or is near while the link is behind
+is left out, and noted: the source may have renewed it in a part of the stream that has not arrived. The noted keys get theirs
+once the link has caught up (`engine/deferred.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from collections.abc import Callable
 from typing import Final
 
 from migrations_app.engine.kernel import Emitted, Entry
+
+GUARD_FULL_MS = 600_000  # expiries nearer than this are left out of a snapshot
+GUARD_BEHIND_MS = 60_000  # … of the stream, while the link is behind
+GUARD_MS = 250  # … of the stream, while it is not
 
 _UNIT: Final = {b"EX": 1000, b"PX": 1, b"EXAT": 1000, b"PXAT": 1}
 _RELATIVE: Final = frozenset({b"EX", b"PX"})

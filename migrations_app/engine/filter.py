@@ -12,7 +12,7 @@ from migrations_app.engine.kernel import Emitted, Entry
 
 
 class DatabaseFilter:
-    """`databases` None means all. `own_keys` are kept in database 0 and must stay there when databases are swapped."""
+    """`databases` None means all. `own_keys` are written to database 0 with every batch; where a swap takes them, they are removed."""
 
     def __init__(self, databases: frozenset[int] | None, own_keys: Sequence[bytes] = ()) -> None:
         self._databases = databases

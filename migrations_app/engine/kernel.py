@@ -697,12 +697,12 @@ class SnapshotKernel:
                     when = b"%d" % expiry
                     append(
                         b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$4\r\nPXAT\r\n$%d\r\n%b\r\n"
-                        % (size, key, stop - content, buf[content:stop], len(when), when)
+                        % (size, key, stop - content, buf[content:stop], len(when), when)  # type: ignore[str-format]  # %b takes a bytearray as well
                     )
                 else:
                     append(
                         b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-                        % (size, key, stop - content, buf[content:stop])
+                        % (size, key, stop - content, buf[content:stop])  # type: ignore[str-format]  # %b takes a bytearray as well
                     )
             else:
                 payload = _KINDS[kind] + buf[value:stop] + stamp
@@ -710,7 +710,7 @@ class SnapshotKernel:
                 when = b"%d" % expiry
                 append(
                     b"*%d\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b%b%b"
-                    % (arguments, size, key, len(when), when, stop - value + 11, payload, checksum, tail)
+                    % (arguments, size, key, len(when), when, stop - value + 11, payload, checksum, tail)  # type: ignore[str-format]  # %b takes a bytearray as well
                 )
             count += 1
             expiry = 0

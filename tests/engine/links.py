@@ -24,6 +24,7 @@ from migrations_app.engine.link import run_link
 from migrations_app.engine.ports import Level, Phase, Progress, Wanted
 from migrations_app.engine.verify import VerifyReport, verify
 from migrations_app.engine.verify.report import as_text
+from tests.support.notes import expiries_wait
 from tests.support.proxy import FaultProxy
 from tests.support.servers import Server
 from tests.support.wait import wait_for
@@ -130,9 +131,7 @@ class RunningLink:
         """Until all that the source has written so far is applied, and no expiry waits to be set."""
         self.wait_until(Phase.INCREMENTAL, timeout)
         self.wait_offset(offset_of(source), timeout)
-        waiting = f"switchyard:deferred:{self.config.name}"
-        with target.client() as client:
-            wait_for(lambda: not client.exists(waiting) or not self.running, timeout, self.told)
+        wait_for(lambda: not expiries_wait(target, self.config.name) or not self.running, timeout, self.told)
         assert self.running, self.told()
 
     def result(self, timeout: float = 60) -> LinkResult:

@@ -26,7 +26,7 @@ def noted(pair: tuple[Server, Server]) -> Noted:
     def make(**keys: int) -> Deferred:
         for key, milliseconds in keys.items():
             source.client().set(key, 1, px=milliseconds)
-            target.client().hset("switchyard:deferred:test", f"0:{key}", 1)
+            target.client().sadd("switchyard:deferred:test", key)
         return Deferred(endpoint(source), endpoint(target), "test", "switchyard:test:1", 5.0)
 
     return make
@@ -49,7 +49,7 @@ def test_the_expiry_that_the_source_has_now_is_set_and_the_note_removed(
     at = int(pair[0].client().execute_command("PEXPIRETIME", "key"))
     assert (0, [b"PEXPIREAT", b"key", b"%d" % at]) in commands
     assert len(commands) == 3
-    assert commands[-1][1][:2] == [b"HDEL", b"switchyard:deferred:test"]
+    assert commands[-1][1][:2] == [b"SREM", b"switchyard:deferred:test"]
     assert deferred.left == 0
 
 
@@ -85,8 +85,8 @@ def test_a_key_that_is_noted_while_the_question_is_under_way_is_not_forgotten(
     deferred = noted()
     ask(deferred)
     pair[0].client().set("late", 1, px=100_000)
-    pair[1].client().hset("switchyard:deferred:test", "0:late", 1)
-    deferred.noted()
+    pair[1].client().sadd("switchyard:deferred:test", "late")
+    deferred.written()
     deferred.poll(offset_of(pair[0]))
     assert deferred.left != 0
     wait_for(lambda: deferred.poll(offset_of(pair[0])), 10)
@@ -98,7 +98,7 @@ def test_a_key_that_has_no_expiry_any_more_gets_none(noted: Noted, pair: tuple[S
     pair[0].client().persist("key")
     pair[0].client().delete("gone")
     ask(deferred)
-    assert [args[0] for _, args in deferred.poll(offset_of(pair[0]))] == [b"HDEL"]
+    assert [args[0] for _, args in deferred.poll(offset_of(pair[0]))] == [b"SREM"]
 
 
 def test_a_long_lag_is_not_kept(noted: Noted, pair: tuple[Server, Server]) -> None:
@@ -112,7 +112,7 @@ def test_a_long_lag_is_not_kept(noted: Noted, pair: tuple[Server, Server]) -> No
     assert deferred.left == 1
     assert [args[0] for _, args in wait_for(lambda: deferred.poll(offset_of(pair[0])), 10)] == [
         b"PEXPIREAT",
-        b"HDEL",
+        b"SREM",
     ]
 
 

@@ -11,8 +11,9 @@ from random import Random
 
 import pytest
 
-from migrations_app.engine import session
+from migrations_app.engine import expiry
 from migrations_app.engine.ports import Phase
+from tests.support.notes import expiries_wait
 from tests.support.proxy import FaultProxy, Way
 from tests.support.servers import Server
 from tests.support.wait import wait_for
@@ -28,8 +29,8 @@ SHORT_MS = 1200
 def naive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """With the guard and, to show what it is for, without."""
     if request.param:
-        for name in ("_GUARD_FULL_MS", "_GUARD_BEHIND_MS", "_GUARD_MS"):
-            monkeypatch.setattr(session, name, -(10**9))
+        for name in ("GUARD_FULL_MS", "GUARD_BEHIND_MS", "GUARD_MS"):
+            monkeypatch.setattr(expiry, name, -(10**9))
     return bool(request.param)
 
 
@@ -58,7 +59,7 @@ def check(source: Server, target: Server, link: RunningLink, naive: bool) -> Non
         assert there == 0, "the guard was off, and yet nothing was lost: the test does not show what it says"
         return
     assert there == len(KEYS)
-    assert target.client().hlen("switchyard:deferred:test") == 0
+    assert not expiries_wait(target, "test")
     ask = lambda server: [server.client().execute_command("PEXPIRETIME", key) for key in KEYS]  # noqa: E731
     assert ask(target) == ask(source), "to the millisecond"
     assert_equal(source, target)

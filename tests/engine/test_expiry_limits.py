@@ -31,7 +31,6 @@ def during_a_slow_full_phase(
         link.settle(source, target)
 
 
-@pytest.mark.xfail(reason="FLUSHDB of database 0 takes the notes of the other databases along", strict=True)
 def test_a_flush_of_database_0_while_expiries_of_others_wait(
     pair: tuple[Server, Server], fault_proxy: MakeProxy
 ) -> None:
@@ -41,7 +40,6 @@ def test_a_flush_of_database_0_while_expiries_of_others_wait(
     assert target.client(db=1).pttl("k") > 0
 
 
-@pytest.mark.xfail(reason="notes name the database that a key was in before SWAPDB", strict=True)
 @pytest.mark.parametrize("other", [0, 2])
 def test_swapped_databases_while_expiries_wait(
     pair: tuple[Server, Server], fault_proxy: MakeProxy, other: int

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from migrations_app.demo.dataset import fill
-from migrations_app.engine import session
+from migrations_app.engine import full, session
 from migrations_app.engine.kernel import SnapshotPlan
 from migrations_app.engine.rdb.rewrite import rewriter_for
 
@@ -34,8 +34,8 @@ def test_nothing_differs(shared: Shared, monkeypatch: pytest.MonkeyPatch, old: s
         kinds[kind] += made is not None
         return made
 
-    monkeypatch.setattr(session, "rewriter_for", counted)
-    monkeypatch.setattr(session, "SnapshotPlan", partial(SnapshotPlan, rewrite_from=16, stream_from=2000))
+    monkeypatch.setattr(full, "rewriter_for", counted)
+    monkeypatch.setattr(full, "SnapshotPlan", partial(SnapshotPlan, rewrite_from=16, stream_from=2000))
     monkeypatch.setattr(session, "_SNAPSHOT_BLOCK", 300)
     run(source, target)
     assert len([kind for kind, count in kinds.items() if count]) >= 4, kinds

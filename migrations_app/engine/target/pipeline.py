@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from migrations_app.engine.client import error_of
 from migrations_app.engine.errors import EngineError, TargetDiverged
 from migrations_app.engine.kernel import ReplyCounter, split_commands
 from migrations_app.engine.net import Connection
-from migrations_app.engine.protocol.resp import ReplyError
+from migrations_app.engine.protocol.resp import ReplyError, encode_many
 
 _SMALL = 64 * 1024
 _KEEP = 8 * 2**20  # bytes of a group that are kept to name a command in an error
+
+
+def in_databases(commands: Iterable[tuple[int, Sequence[bytes]]], selected: int) -> tuple[bytes, int, int]:
+    """Commands with the SELECTs that they need → (RESP, number of commands, database that is selected then)."""
+    parts: list[Sequence[bytes]] = []
+    for database, args in commands:
+        if database != selected:
+            parts.append((b"SELECT", b"%d" % database))
+            selected = database
+        parts.append(args)
+    return encode_many(parts), len(parts), selected
 
 
 class Group:

@@ -11,6 +11,7 @@ from migrations_app.engine.checkpoint import (
     checkpoint_key,
     client_name,
     client_prefix,
+    deferred_key,
 )
 from migrations_app.engine.client import Client
 from migrations_app.engine.endpoint import Endpoint
@@ -152,14 +153,26 @@ class Target:
         """Databases that hold keys other than the product's own."""
         result = set()
         for database in self.client.keyspace():
-            if database or any(not key.startswith(OWN_PREFIX) for page in self.client.scan() for key in page):
+            self.client.execute("SELECT", database)
+            if any(not key.startswith(OWN_PREFIX) for page in self.client.scan() for key in page):
                 result.add(database)
+        self.client.execute("SELECT", 0)
         return frozenset(result)
 
     def other_links(self) -> list[bytes]:
         """Checkpoints of other links in this target."""
         pattern = OWN_PREFIX + b"checkpoint:*"
         return [key for page in self.client.scan(pattern) for key in page if key != self.key]
+
+    def forget_notes(self) -> None:
+        """Delete the names of keys that an earlier phase has noted, in all databases."""
+        self.run(
+            [
+                command
+                for database in self.client.keyspace()
+                for command in ([b"SELECT", b"%d" % database], [b"DEL", deferred_key(self.link)])
+            ]
+        )
 
     def run(self, commands: list[list[bytes]]) -> None:
         """Commands in one MULTI/EXEC, each checked; they begin in database 0, whatever was selected before."""

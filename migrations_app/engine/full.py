@@ -1,0 +1,159 @@
+"""The full phase: a snapshot of the source goes to the target."""
+
+from __future__ import annotations
+
+from migrations_app.engine import errors, expiry
+from migrations_app.engine.checkpoint import FULL, INCREMENTAL, Checkpoint
+from migrations_app.engine.config import Phases
+from migrations_app.engine.kernel import SnapshotKernel, SnapshotPlan
+from migrations_app.engine.ports import Level, Phase
+from migrations_app.engine.protocol.psync import FullResync
+from migrations_app.engine.rdb.rewrite import rewriter_for
+from migrations_app.engine.target.pipeline import in_databases
+from migrations_app.engine.wiring import Wiring, now_ms
+
+
+class FullPhase:
+    """Prepares the target when it is made; then `feed` the snapshot, and `finish` once every write is confirmed.
+
+    `keyspace` is what the source holds: database → (keys, keys with an expiry).
+    """
+
+    def __init__(self, wiring: Wiring, event: FullResync, keyspace: dict[int, tuple[int, int]]) -> None:
+        self._wiring = wiring
+        config, target, progress = wiring.config, wiring.target, wiring.meter.progress
+        before = wiring.checkpoint
+        again = bool(before.phase)
+        progress.replication_id = event.replication_id
+        progress.received_offset = progress.applied_offset = None
+        progress.full_syncs += 1
+        progress.keys_done, progress.snapshot_bytes, progress.databases = 0, 0, {}
+        chosen = {number: keys for number, (keys, _) in keyspace.items() if wiring.filter.wants(number)}
+        progress.keys_total = sum(chosen.values())
+        target.has_databases(frozenset(chosen))
+        held = before.held if again else target.occupied()
+        cleared = self._clear(held) if again else []
+        target.forget_notes()
+        wiring.checkpoint = Checkpoint(
+            epoch=before.epoch,
+            phase=FULL,
+            replication_id=event.replication_id,
+            offset=event.offset,
+            held=held,
+        )
+        target.run([*cleared, wiring.checkpoint.command(config.name)])
+        incremental = config.phases is Phases.FULL_INCREMENTAL
+        version = target.facts.version
+        plan = SnapshotPlan(
+            stamp=target.stamp(),
+            target_version=version,
+            databases=config.databases,
+            # Without a stream behind it there is no renewal to wait for.
+            defer_before=now_ms() + expiry.GUARD_FULL_MS if incremental else 0,
+            rewriter=lambda kind, key: rewriter_for(kind, key, target_version=version),
+        )
+        self._kernel: SnapshotKernel | None = SnapshotKernel(plan)
+        wiring.meter.log(
+            Level.INFO,
+            "full.started",
+            "full synchronization: the source prepares its snapshot",
+            replication_id=event.replication_id,
+            offset=event.offset,
+            keys=progress.keys_total,
+            repeated=again,
+        )
+
+    @property
+    def complete(self) -> bool:
+        """Whether the end of the snapshot has been read."""
+        return self._kernel is None
+
+    def feed(self, data: bytes) -> bytes | None:
+        """Take a block of the snapshot. At its end: what the block holds beyond it; else None."""
+        kernel = self._kernel
+        if kernel is None:
+            raise errors.SnapshotError(f"the snapshot goes on for {len(data)} bytes behind its end")
+        wiring, progress, pipeline = self._wiring, self._wiring.meter.progress, self._wiring.pipeline
+        if not progress.snapshot_bytes:
+            wiring.meter.phase(Phase.FULL)
+        progress.snapshot_bytes += len(data)
+        batch = kernel.feed(data)
+        group = pipeline.open(("keys", batch.keys))
+        pipeline.add(group, b"".join(batch.data), batch.commands)
+        for database, key, _ in batch.deferred:
+            wiring.deferred.note(database, key)
+        if wiring.deferred.unwritten and not kernel.mid_command:
+            notes, count, selected = in_databases(wiring.deferred.notes(), -1)
+            pipeline.add(group, notes, count)
+            kernel.selected(selected)
+        pipeline.close(group)
+        for note in batch.notes:
+            wiring.meter.log(Level.WARNING, "full.not_carried", note)
+        progress.keys_skipped += batch.skipped
+        if not batch.done:
+            return None
+        self._kernel = None
+        return batch.rest
+
+    def confirmed(self, keys: dict[int, int]) -> None:
+        """So many keys of each database are written."""
+        progress = self._wiring.meter.progress
+        for database, count in keys.items():
+            progress.keys_done += count
+            progress.databases[database] = progress.databases.get(database, 0) + count
+
+    def show_percent(self) -> None:
+        progress = self._wiring.meter.progress
+        if progress.keys_total:
+            skipped = progress.keys_skipped if self._wiring.config.databases is None else 0
+            progress.percent = min(99.9, 100.0 * (progress.keys_done + skipped) / progress.keys_total)
+
+    def finish(self) -> bool:
+        """Every write is confirmed: store that. True if a stream follows, False if the link is done."""
+        wiring, progress = self._wiring, self._wiring.meter.progress
+        progress.percent = 100.0
+        wiring.meter.log(
+            Level.INFO,
+            "full.done",
+            "full synchronization done",
+            keys=progress.keys_done,
+            bytes=progress.snapshot_bytes,
+            skipped=progress.keys_skipped,
+        )
+        if wiring.config.phases is Phases.FULL:
+            wiring.target.run([[b"DEL", wiring.target.key]])
+            return False
+        wiring.checkpoint = wiring.checkpoint.in_phase(INCREMENTAL)
+        wiring.target.run([wiring.checkpoint.command(wiring.config.name)])
+        return True
+
+    def _clear(self, held: frozenset[int]) -> list[list[bytes]]:
+        """Empty what an earlier attempt of this link has filled: the source may have deleted keys since.
+
+        Databases that held keys of others before the first attempt are not cleared.
+        """
+        wiring, target, wants = self._wiring, self._wiring.target, self._wiring.filter.wants
+        if kept := [number for number in sorted(held) if wants(number)]:
+            wiring.meter.log(
+                Level.WARNING,
+                "full.not_cleared",
+                "these databases held keys before the task began and are not cleared: keys that the source has deleted "
+                "since the last attempt stay there (a comparison lists them)",
+                databases=kept,
+            )
+        clear = [number for number in sorted(target.occupied() - held) if wants(number)]
+        if not clear:
+            return []
+        if target.other_links():
+            raise errors.UsageError(
+                "the full phase has to start again, but other links write to this target too, so it is not cleared",
+                advice="Clear the databases of this link on the target by hand, delete its checkpoint key, and start again.",
+            )
+        wiring.meter.log(
+            Level.INFO, "full.cleared", "what the last attempt had written is cleared", databases=clear
+        )
+        flush = [b"FLUSHDB", b"ASYNC"] if target.facts.version >= (4,) else [b"FLUSHDB"]
+        commands: list[list[bytes]] = []
+        for number in clear:
+            commands += [[b"SELECT", b"%d" % number], flush]
+        return [*commands, [b"SELECT", b"0"]]

@@ -1,0 +1,174 @@
+"""The incremental phase: the stream of the source is applied in transactions that carry the checkpoint."""
+
+from __future__ import annotations
+
+import time
+
+from migrations_app.engine import expiry
+from migrations_app.engine.commands import BEYOND, RENAMES, actions
+from migrations_app.engine.filter import destination_of
+from migrations_app.engine.kernel import Emitted, Entry, StreamKernel
+from migrations_app.engine.ports import Level, Phase
+from migrations_app.engine.protocol.resp import encode
+from migrations_app.engine.source.watch import SourceWatch
+from migrations_app.engine.target.pipeline import Group, in_databases
+from migrations_app.engine.wiring import Wiring, now_ms
+
+_OPEN_LIMIT = (
+    4 * 1024 * 1024
+)  # bytes of a transaction that waits for its predecessor; beyond, the source is not read
+_CAUGHT_UP_SECONDS = 2.0  # a link that had caught up and lags by less still has
+
+
+class IncrementalPhase:
+    """`feed` it the stream, tell it what is `confirmed`, and let it `look` as often as the loop turns."""
+
+    def __init__(self, wiring: Wiring, watch: SourceWatch) -> None:
+        self._wiring = wiring
+        self._watch = watch
+        self._progress = wiring.meter.progress
+        version = wiring.target.facts.version
+        self._expiry = expiry.ExpiryRule(
+            now_ms, self._near, self._late, pxat=version >= (6, 2), absttl=version >= (5,)
+        )
+        checkpoint = wiring.checkpoint
+        self._kernel = StreamKernel(
+            actions(),
+            self._rule,
+            offset=checkpoint.offset,
+            database=checkpoint.database,
+            databases=wiring.config.databases,
+        )
+        self._kernel.target_database = 0
+        self._open: Group | None = None  # the transaction that is being filled
+        self._open_bytes = 0
+        self._open_commands = 0
+        self._boundary = True
+        self._safe = (checkpoint.offset, checkpoint.database)  # up to which the stream is taken in
+        self._stored = checkpoint.offset  # of the checkpoint in the target
+        self._entered = time.monotonic()
+        self.in_flight = False  # a transaction's EXEC is sent and not answered
+        self.begun = False  # something of the stream has arrived
+        self._progress.applied_offset = self._progress.received_offset = checkpoint.offset
+        self._progress.caught_up = False
+        wiring.meter.phase(Phase.INCREMENTAL)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits for the target that nothing more should be read."""
+        return self.in_flight and self._boundary and self._open_bytes > _OPEN_LIMIT
+
+    def feed(self, data: bytes) -> bool:
+        """Take a block of the stream; whether the source has asked for an acknowledgement."""
+        self.begun = True
+        deferred = self._wiring.deferred
+        deferred.touch(data)
+        batch = self._kernel.feed(data)
+        if batch.data:
+            self._put(b"".join(batch.data), batch.commands)
+        for database, key in self._expiry.deferred:
+            deferred.note(database, key)
+        self._expiry.deferred.clear()
+        self._boundary = batch.boundary
+        self._safe = (batch.offset, self._kernel.safe_database)
+        self._progress.received_offset = self._kernel.offset
+        self._close()
+        return batch.getack
+
+    def confirmed(self, offset: int, commands: int, noted: bool) -> None:
+        """The transaction that reaches `offset` is applied."""
+        if noted:
+            self._wiring.deferred.written()
+        self._progress.commands += commands
+        self._progress.applied_offset = self._stored = offset
+        self.in_flight = False
+        self._close()
+
+    def look(self) -> bool:
+        """Do what waits for the end of the stream; whether all that is known of it is applied and nothing is left to do."""
+        progress, watch, deferred = self._progress, self._watch, self._wiring.deferred
+        applied = progress.applied_offset
+        if applied is None or watch.sampled_at < self._entered:
+            return False
+        behind, seconds = watch.lag(applied)
+        if progress.caught_up:
+            progress.caught_up = seconds is not None and seconds < _CAUGHT_UP_SECONDS
+        elif behind == 0:
+            progress.caught_up = True
+            self._wiring.meter.log(
+                Level.INFO, "link.caught_up", "the target has caught up with the source", offset=applied
+            )
+            self._wiring.meter.report()
+        if not progress.caught_up:
+            return False
+        if self._boundary and (commands := deferred.poll(self._safe[0])):
+            data, count, self._kernel.target_database = in_databases(commands, self._kernel.target_database)
+            self._put(data, count, own=True)
+            self._close()
+        return behind == 0 and not deferred.unsettled and not self.in_flight
+
+    def store_position(self) -> None:
+        """Write the checkpoint for a part of the stream that held nothing to apply."""
+        offset, wiring = self._progress.applied_offset, self._wiring
+        if self._open is None and wiring.pipeline.idle and offset is not None and offset > self._stored:
+            wiring.target.run([wiring.checkpoint.at(*self._safe).command(wiring.config.name)])
+
+    def _put(self, data: bytes, commands: int, *, own: bool = False) -> None:
+        """Add to the open transaction, or open one; `own` commands are the engine's and do not count as the source's."""
+        pipeline = self._wiring.pipeline
+        if self._open is None:
+            self._open = pipeline.open(None, transaction=True)
+            pipeline.add(self._open, encode(b"MULTI"), 1)
+            self._open_bytes = self._open_commands = 0
+        pipeline.add(self._open, data, commands)
+        self._open_bytes += len(data)
+        self._open_commands += 0 if own else commands
+
+    def _close(self) -> None:
+        """Put the checkpoint behind the batch and have it applied, if the stream is at a safe point.
+
+        One transaction at a time: were the next one sent before this one is known to be applied, a refusal of this one (out of
+        memory, say) would leave a hole in the data with a checkpoint behind it.
+        """
+        if not self._boundary or self.in_flight:
+            return
+        if self._open is None:
+            # Nothing to apply up to here (PING, other databases): the position moves on by itself.
+            self._progress.applied_offset = self._safe[0]
+            return
+        wiring, group = self._wiring, self._open
+        noting = wiring.deferred.unwritten
+        end = [*wiring.deferred.notes(), (0, wiring.checkpoint.at(*self._safe).command(wiring.config.name))]
+        data, count, self._kernel.target_database = in_databases(
+            [*end, (0, [b"EXEC"])], self._kernel.target_database
+        )
+        wiring.pipeline.add(group, data, count)
+        group.mark = ("stream", self._safe[0], self._open_commands, noting)
+        wiring.pipeline.close(group)
+        self._open = None
+        self.in_flight = True
+
+    # --- rules ------------------------------------------------------------------------------------------------------
+
+    def _rule(self, entry: Entry) -> Emitted:
+        """What becomes of a command that is not simply passed on."""
+        name = entry.args[0].upper()
+        chosen = self._wiring.filter
+        if name in BEYOND:
+            emitted = chosen.beyond(entry)
+        elif not chosen.wants(entry.database):
+            return []
+        else:
+            emitted = [(entry.database, entry.args)] if name in RENAMES else self._expiry.apply(entry)
+        if name in RENAMES and emitted and (self._expiry.deferred or self._wiring.deferred.unsettled):
+            self._expiry.renamed(*destination_of(entry))
+        return emitted
+
+    def _near(self, at: int) -> bool:
+        """Whether an expiry at that time (ms) must be left out for now."""
+        if self._progress.caught_up:
+            return at < now_ms() + expiry.GUARD_MS
+        return at < now_ms() + expiry.GUARD_BEHIND_MS + int(1000 * (self._progress.lag_seconds or 0))
+
+    def _late(self) -> bool:
+        return not self._progress.caught_up

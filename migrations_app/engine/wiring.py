@@ -1,0 +1,32 @@
+"""What the parts of one attempt share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from migrations_app.engine.checkpoint import Checkpoint
+from migrations_app.engine.config import LinkConfig
+from migrations_app.engine.deferred import Deferred
+from migrations_app.engine.filter import DatabaseFilter
+from migrations_app.engine.meter import Meter
+from migrations_app.engine.target.pipeline import Pipeline
+from migrations_app.engine.target.standalone import Target
+
+
+@dataclass(slots=True)
+class Wiring:
+    """`checkpoint` is the one that is stored in the target, apart from the offset, which moves with every batch."""
+
+    config: LinkConfig
+    meter: Meter
+    target: Target
+    pipeline: Pipeline
+    filter: DatabaseFilter
+    deferred: Deferred
+    checkpoint: Checkpoint
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
