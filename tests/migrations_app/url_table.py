@@ -45,10 +45,10 @@ ROWS = [
     Row(
         "task_create", get=(302, 200, 200, 200, 200, 200), post=(302, 422, 422, 302, 302, 302), data=creation
     ),
-    # The question, which lists only what the person may see; the answer to it is a result per task.
+    # The question, which lists only what the person may see (of nothing, none is asked); the answer to it is a result per task.
     Row(
         "task_stop_selected",
-        post=(302, 200, 200, 200, 200, 200),
+        post=(302, 302, 200, 200, 200, 200),
         data=lambda world: {"task": world.extra[TaskStatus.FULL].public_id},
     ),
     Row("task_detail", FULL, get=(302, 404, 200, 200, 200, 200)),
