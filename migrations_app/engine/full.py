@@ -28,6 +28,7 @@ class FullPhase:
         progress.received_offset = progress.applied_offset = None
         progress.full_syncs += 1
         progress.keys_done, progress.snapshot_bytes, progress.databases = 0, 0, {}
+        progress.keys_skipped, progress.percent = 0, None  # of an earlier attempt, too
         chosen = {number: keys for number, (keys, _) in keyspace.items() if wiring.filter.wants(number)}
         progress.keys_total = sum(chosen.values())
         target.has_databases(frozenset(chosen))

@@ -150,7 +150,11 @@ def unsettled() -> list[int]:
 def settle(link_id: int) -> bool:
     """End the task of a link that is to stop and has no worker."""
     link = Link.objects.select_related("task").filter(_free(), pk=link_id, desired=Desired.STOP).first()
-    return link is not None and _end(link.task, states.after_stop(link.task.reached_incremental))
+    if link is None:
+        return False
+    # The name of an owner that is gone would keep the page from saying, after a resume, that the task waits for a worker.
+    Link.objects.filter(_free(), pk=link_id).update(owner="", lease_until=None, rung_at=None)
+    return _end(link.task, states.after_stop(link.task.reached_incremental))
 
 
 # --- what a running link tells ------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from portal.redis_control import EndpointParams
 from portal.services import instances
 from tests.engine.links import offset_of
 from tests.migrations_app.clusters import Story
+from tests.support.notes import expiries_wait
 from tests.support.proxy import FaultProxy
 from tests.support.servers import Server
 from tests.support.wait import wait_for
@@ -78,10 +79,13 @@ class Case(Story):
         self.wait_until_following()
         self.wait(lambda: (self.progress.applied_offset or 0) >= offset_of(self.source), 60, "not applied")
         self.wait(lambda: self.progress.caught_up, 60, "not caught up")
-        waiting = f"switchyard:deferred:{self.link.name}"
-        with self.target.client() as client:
-            self.wait(lambda: not client.exists(waiting), 30, "expiries are not set")
+        self.wait(lambda: not expiries_wait(self.target, self.link.name), 30, "expiries are not set")
         assert_same(self.source, self.target)
+
+    def settle_databases(self, *databases: int) -> None:
+        """As `settle`, for a task that copies some databases only."""
+        self.wait(lambda: (self.progress.applied_offset or 0) >= offset_of(self.source), 60, "not applied")
+        assert_same(self.source, self.target, frozenset(databases))
 
     def state(self) -> State:
         """What the target holds: how many keys without an expiry in each database, and the checkpoint."""
@@ -116,9 +120,10 @@ def endpoint_of(server: Server) -> EngineEndpoint:
     )
 
 
-def assert_same(source: Server, target: Server) -> None:
+def assert_same(source: Server, target: Server, databases: frozenset[int] | None = None) -> None:
     """Both sides hold the same, by value, type and expiry."""
-    found = verify(endpoint_of(source), endpoint_of(target), ttl_tolerance_ms=2000)
+    sides = endpoint_of(source), endpoint_of(target)
+    found = verify(*sides, databases=databases, ttl_tolerance_ms=2000)
     assert found.complete
     assert found.differences == 0, as_text(found)
 
