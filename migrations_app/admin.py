@@ -35,11 +35,11 @@ class MigrationTaskAdmin(LookOnly):
     list_display = (
         "public_id",
         "name",
-        "account",
+        "shown_status",
         "source",
         "target",
         "phases",
-        "shown_status",
+        "account",
         "created_at",
     )
     list_filter = ("status", "phases", "account")
@@ -93,7 +93,7 @@ class LinkProgressAdmin(LookOnly):
 
 @admin.register(LogEntry)
 class LogEntryAdmin(LookOnly):
-    list_display = ("at", "task", "level", "event", "message")
+    list_display = ("at", "level", "message", "event", "task")
     list_filter = ("level",)
     search_fields = ("task__public_id", "event", "message")
     list_select_related = ("task",)

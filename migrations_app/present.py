@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -164,6 +165,16 @@ class TaskView:
     def wants_full_resync(self) -> bool:
         """The failure can only be overcome with the consent to a new full synchronization."""
         return self.status == S.FAILED and self.task.failure_id in (WRITES_GONE, DIVERGED)
+
+    @property
+    def failure(self) -> str:
+        """The sentence of the failure. The engine names a server by its address; people know the side and the name."""
+        sentence = self.task.failure_message
+        for side, instance in (("source", self.task.source), ("target", self.task.target)):
+            address = instance.endpoint.address
+            named = f"{side} {instance.name} ({address})".replace("\\", r"\\")
+            sentence = re.sub(rf"(?<![\w.(]){re.escape(address)}(?!\w)", named, sentence)
+        return sentence[:1].upper() + sentence[1:]
 
     @property
     def untouched(self) -> str:

@@ -128,7 +128,9 @@ def test_a_migration_from_the_login_to_its_end(
 
     olivia.stop()
     expect(olivia.status()).to_contain_text("Successful")
-    expect(page.locator("#live .notice.tone-success")).to_contain_text("nothing more is written to the target")
+    expect(page.locator("#live .notice.tone-success")).to_contain_text(
+        "nothing more is written to the target"
+    )
     expect(page.get_by_role("link", name="Stop…")).to_have_count(0)
     expect(log).to_contain_text("olivia asked to stop the task.")
     # At its final state the page asks no more: the last line of the log has come, and then nothing does.

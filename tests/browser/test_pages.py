@@ -35,7 +35,7 @@ def test_a_failed_task_says_what_happened_and_what_to_do(
         client.config_set("requirepass", "another")
     mira.create("sessions", "sessions-new")
     alert = mira.page.get_by_role("alert")
-    expect(alert).to_contain_text("The task failed:")
+    expect(alert).to_contain_text("The task failed: Source sessions (")
     expect(alert).to_contain_text("password")
     expect(alert).to_contain_text("The source was not changed. No data was written to the target.")
     expect(alert).to_contain_text("What to do:")

@@ -264,6 +264,18 @@ class TestDetail:
         ):
             assert shown in page
 
+    def test_a_failure_names_the_side(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.FAILED)
+        address = task.target.endpoint.address
+        MigrationTask.objects.filter(pk=task.pk).update(
+            failure_message=f"{address}: AUTH: WRONGPASS; not {address}0."
+        )
+        page = text(browser.get(task.get_absolute_url()))
+        assert (
+            f"The task failed: Target {task.target.name} ({address}): AUTH: WRONGPASS; not {address}0."
+            in page
+        )
+
     def test_without_a_worker_it_says_so(self, browser: Client, make_task: TaskMaker) -> None:
         task = make_task(S.STARTING)
         assert "Waiting for a free worker" in text(browser.get(task.get_absolute_url()))
