@@ -77,14 +77,14 @@ class Case(Story):
     def settle(self) -> None:
         """Everything that was written so far is applied, and both sides are equal."""
         self.wait_until_following()
-        self.wait(lambda: (self.progress.applied_offset or 0) >= offset_of(self.source), 60, "not applied")
+        wait_until_applied(self)
         self.wait(lambda: self.progress.caught_up, 60, "not caught up")
         self.wait(lambda: not expiries_wait(self.target, self.link.name), 30, "expiries are not set")
         assert_same(self.source, self.target)
 
     def settle_databases(self, *databases: int) -> None:
         """As `settle`, for a task that copies some databases only."""
-        self.wait(lambda: (self.progress.applied_offset or 0) >= offset_of(self.source), 60, "not applied")
+        wait_until_applied(self)
         assert_same(self.source, self.target, frozenset(databases))
 
     def state(self) -> State:
@@ -105,6 +105,12 @@ class Case(Story):
 
     def connections(self, client: Any) -> list[Mapping[str, str]]:
         return [one for one in client.client_list() if one["name"].startswith(f"switchyard:{self.link.name}")]
+
+
+def wait_until_applied(story: Story) -> None:
+    """All that the source has written up to now is in the target, says the task."""
+    offset = offset_of(story.source)
+    story.wait(lambda: (story.progress.applied_offset or 0) >= offset, 60, f"not applied up to {offset}:")
 
 
 def readdress(instance: Instance, **changes: Any) -> None:

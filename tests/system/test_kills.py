@@ -13,12 +13,13 @@ from migrations_app.choices import TaskStatus
 from migrations_app.demo.dataset import fill
 from migrations_app.demo.writer import Writer
 from migrations_app.services import tasks
-from tests.engine.links import assert_audit, assert_equal, full_counts, offset_of
+from tests.engine.links import assert_audit, assert_equal, full_counts
 from tests.migrations_app.clusters import Story
 from tests.support.process import descendants_of
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
+from .cases import wait_until_applied
 from .conftest import MakeMachine
 from .machines import Machine, alive, descriptors, kill
 from .watch import OneWriter
@@ -159,9 +160,7 @@ def test_whoever_is_killed_the_link_goes_on_by_itself(
                 killer.kill(victim)
         story.wait_until_following(seconds=60)
         expected = writer.stop()
-        story.wait(
-            lambda: (story.progress.applied_offset or 0) >= offset_of(source), 60, "not all is applied"
-        )
+        wait_until_applied(story)
         tasks.stop_task(None, story.task)
         story.wait(lambda: story.status == TaskStatus.COMPLETED, 20, "not stopped")
         watch.check()

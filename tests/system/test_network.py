@@ -10,12 +10,12 @@ import pytest
 from migrations_app.choices import TaskStatus
 from migrations_app.demo.writer import Writer, check_audit
 from migrations_app.models import LogEntry
-from tests.engine.links import full_counts, offset_of
+from tests.engine.links import full_counts
 from tests.support.fixtures import ServerFactory
 from tests.support.proxy import FaultProxy
 from tests.support.wait import wait_for
 
-from .cases import Case, assert_same
+from .cases import Case, assert_same, wait_until_applied
 from .conftest import SOURCE, MakeProxy
 from .machines import Machine
 
@@ -84,7 +84,7 @@ def test_faults_in_the_stream(
             case.wait_until_following()
             assert case.link.epoch == epoch, "the worker has changed"
         expected = writer.stop()
-    case.wait(lambda: (case.progress.applied_offset or 0) >= offset_of(source), 60, "not applied")
+    wait_until_applied(case)
     progress = case.progress
     assert (progress.full_syncs, full_counts(source)[0]) == (1, 1)
     assert progress.partial_syncs >= 5 - (side == "target")

@@ -22,12 +22,13 @@ from migrations_app.demo.dataset import fill
 from migrations_app.demo.writer import Writer
 from migrations_app.models import Link
 from migrations_app.services import links, tasks
-from tests.engine.links import assert_audit, assert_equal, full_counts, offset_of
+from tests.engine.links import assert_audit, assert_equal, full_counts
 from tests.migrations_app.clusters import Story, database
 from tests.support.postgres import Postgres
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
+from .cases import wait_until_applied
 from .conftest import MakeMachine
 from .machines import Machine, alive, kill
 from .watch import OneWriter
@@ -54,9 +55,7 @@ def under_load(story: Story) -> Iterator[OneWriter]:
 
 def settle(story: Story, expected: AuditExpected) -> None:
     """Stop the task once everything is applied, and compare."""
-    story.wait(
-        lambda: (story.progress.applied_offset or 0) >= offset_of(story.source), 60, "not all is applied"
-    )
+    wait_until_applied(story)
     tasks.stop_task(None, story.task)
     story.wait(lambda: story.status == TaskStatus.COMPLETED, 20, "not stopped")
     assert_equal(story.source, story.target)
