@@ -215,6 +215,7 @@ def web_command(base: Path, address: str, *, workers: int) -> list[str]:
         "--chdir",
         str(base),
         *options,
+        "--no-control-socket",  # one for all consoles of this user, in their home
         "--log-level",
         "warning",
     ]

@@ -80,6 +80,7 @@ def assert_nothing_is_left(environment):
     folder = Path(environment["TMPDIR"])
     wait_for(lambda: not list(folder.glob("switchyard-demo-*")), 20, lambda: str(list(folder.iterdir())))
     wait_for(lambda: not processes_that_mention(folder), 20, lambda: str(processes_that_mention(folder)))
+    assert not (Path(environment["HOME"]) / ".gunicorn").exists()
 
 
 @pytest.mark.timeout(300)
