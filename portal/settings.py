@@ -6,6 +6,7 @@ answers to localhost only and insists on TLS. `manage.py check --deploy` says wh
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,11 @@ DATABASES = {
         conn_health_checks=True,
     )
 }
+if not env.text("DATABASE_URL"):
+    # So that the first command of a new site, `migrate`, finds the place of its database. Where that cannot be made, the
+    # check portal.E003 says what to do.
+    with contextlib.suppress(OSError):
+        DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     DATABASES["default"]["OPTIONS"] = {
         # Several processes write. IMMEDIATE takes the write lock when a transaction begins, where waiting for

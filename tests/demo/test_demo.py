@@ -130,6 +130,18 @@ def test_the_demo_uses_nothing_of_the_users_settings(start, environment, tmp_pat
     assert_nothing_is_left(environment)
 
 
+def test_the_first_command_of_a_new_site_makes_its_folder(start, tmp_path):
+    data = tmp_path / "not" / "yet"
+    own = {
+        "SECRET_KEY": keys.generate_secret_key(),
+        "CREDENTIAL_KEYS": keys.generate_credential_key(),
+        "SWITCHYARD_DATA_DIR": str(data),
+    }
+    process, output = start("migrate", "--verbosity", "0", **own)
+    assert process.wait(60) == 0, output.read_text()
+    assert data.stat().st_mode & 0o777 == 0o700
+
+
 def test_serve_says_which_setting_is_missing(start):
     process, output = start("serve")
     assert process.wait(60) == 1
