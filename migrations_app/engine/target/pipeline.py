@@ -55,6 +55,7 @@ class Pipeline:
         self._groups: deque[Group] = deque()
         self._counter = ReplyCounter()
         self._confirmed = 0  # replies of completed groups
+        self._expected = 0  # replies to all that was queued
         self.unsent = 0  # bytes
         self.waiting_since: float | None = None  # monotonic; when the oldest unanswered command began to wait
 
@@ -75,6 +76,7 @@ class Pipeline:
             else:
                 group.kept.append(data)
         group.replies += replies
+        self._expected += replies
         self._queue.append(memoryview(data))
         self.unsent += len(data)
         if self.waiting_since is None:
@@ -136,10 +138,8 @@ class Pipeline:
             self._confirmed += group.replies
             self._groups.popleft()
             marks.append(group.mark)
-        if self._confirmed == count and not self.unsent:
+        if count >= self._expected and not self.unsent:
             # Everything sent is answered: an open transaction waits for the source, not for the target.
-            self.waiting_since = None
-        elif self._groups and self._confirmed + self._groups[0].replies <= count and not self.unsent:
             self.waiting_since = None
         return marks
 
