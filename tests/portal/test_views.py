@@ -74,6 +74,9 @@ class TestLogin:
 
 
 class TestHome:
+    def test_on_a_new_site_the_first_step_is_an_account(self, admin_client: Client) -> None:
+        assert reverse("account_create") in text(admin_client.get("/"))
+
     def test_counts_own_accounts_only(self, world: World, as_role: As) -> None:
         make_instance(world.account, "gone", status="unreachable", last_error="It did not answer.")
         html = text(as_role("viewer").get("/"))
