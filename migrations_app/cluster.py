@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
-from django.db import connections
+from django.db import DatabaseError, connections
 from django_q.brokers import get_broker
 from django_q.cluster import Cluster, get_mp_context
 from django_q.conf import Conf
@@ -108,8 +108,12 @@ class GuardedCluster(Cluster):  # type: ignore[misc]  # django-q2 has no types
             self._look_for_starvation()
             if self._tick:
                 self._tick(self.label)
+        except DatabaseError as error:
+            # It may be away for hours: a line, not a traceback, every few seconds.
+            log.warning("cluster.database_unreachable", error=str(error))
+            connections.close_all()
         except Exception:
-            # The database is away, or a row is not as it should be. The guard goes on: nobody guards the guard.
+            # A row is not as it should be. The guard goes on: nobody guards the guard.
             log.exception("cluster.tick_failed")
             connections.close_all()
 

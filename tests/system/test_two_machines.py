@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from django.db import connections
 from django.db.models.functions import Now
-from django_q.models import OrmQ
+from django_q.models import OrmQ, Success
+from django_q.tasks import async_task
 
 from migrations_app.choices import TaskStatus
 from migrations_app.demo.audit import AuditExpected
@@ -190,15 +191,19 @@ def test_a_lost_and_a_doubled_message_change_nothing(story: Story, machine: Make
 def test_the_database_goes_away_for_some_seconds(
     sides: tuple[Server, Server], tmp_path: Path, django_db_blocker: object, seconds: int
 ) -> None:
-    """Less and more than a lease: the link goes on copying meanwhile, and the machine is as before when the database is back."""
+    """Less and more than a lease: the link goes on copying meanwhile, and both clusters are as before when the database is back.
+
+    Their logs tell of it in a line now and then, without a traceback.
+    """
     with (
         Postgres() as server,
         django_db_blocker.unblock(),  # type: ignore[attr-defined]
         database(server.url),
     ):
-        machine = Machine(server.url, tmp_path)
+        machine, jobs = Machine(server.url, tmp_path), Machine(server.url, tmp_path, name="default")
         try:
             machine.start()
+            jobs.start()
             story = Story(*sides)
             story.start()
             with under_load(story):
@@ -210,10 +215,18 @@ def test_the_database_goes_away_for_some_seconds(
                 server.start()
                 story.wait_until_following(seconds=40)
                 _takes_messages(story, machine)
+                async_task("time.sleep", 0)
+                wait_for(
+                    lambda: Success.objects.filter(func="time.sleep").exists(), 20, "no short jobs any more"
+                )
             assert story.progress.full_syncs == 1
-            assert machine.stop() == 0
+            for cluster in (machine, jobs):
+                assert "Traceback" not in cluster.log, cluster.log[-5000:]
+                assert cluster.log.count("unreachable") < 5 * (seconds + 5)
+                assert cluster.stop() == 0
         finally:
             machine.close()
+            jobs.close()
             connections["default"].close()
 
 
