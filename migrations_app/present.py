@@ -102,6 +102,12 @@ class TaskView:
         return f"{int(self.percent)} %"
 
     @property
+    def keys_total(self) -> int | None:
+        """The source was asked for it a moment before its snapshot, which may hold a few keys more."""
+        total, progress = self.progress.keys_total, self.progress
+        return None if total is None else max(total, progress.keys_done + progress.keys_skipped)
+
+    @property
     def is_measuring_lag(self) -> bool:
         return self.status in (S.INCREMENTAL, S.RETRYING) and self.task.reached_incremental
 

@@ -222,6 +222,11 @@ class TestDetail:
             assert shown in page, shown
         assert "s3cret" not in page
 
+    def test_no_more_keys_than_there_are(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.INCREMENTAL)
+        LinkProgress.objects.filter(link=task.link).update(keys_total=1000, keys_done=1009)
+        assert "1,009 of 1,009 keys" in text(browser.get(task.get_absolute_url()))
+
     def test_the_source_is_never_behind_what_was_applied(self, browser: Client, make_task: TaskMaker) -> None:
         task = make_task(S.INCREMENTAL)
         LinkProgress.objects.filter(link=task.link).update(source_offset=4100, applied_offset=4200)
