@@ -302,6 +302,7 @@ def _config(task: MigrationTask, lease: Lease) -> engine.LinkConfig:
         allow_full_resync=task.full_resync_allowed,
         # Once the link has worked, a side that is away while the link changes hands is no reason to fail.
         patient_start=task.link.progress.full_syncs > 0,
+        followed=task.reached_incremental,
     )
 
 

@@ -33,7 +33,8 @@ class LinkConfig:
     `switchyard:checkpoint:<name>`. `databases` None means all. `epoch` is a number that only grows from owner to owner; None takes
     the next one. Times are in seconds. `allow_full_resync` lets a link whose source can no longer go on where it stood start the
     full phase again. `patient_start` treats the first connection like a lost one: it is tried again within the retry time;
-    else a side that cannot be reached at the start is an error at once.
+    else a side that cannot be reached at the start is an error at once. `followed` says that the link has been in the
+    incremental phase before: a target without its checkpoint has then lost the data, too.
     """
 
     name: str
@@ -47,6 +48,7 @@ class LinkConfig:
     timeout: float = 60.0
     allow_full_resync: bool = False
     patient_start: bool = False
+    followed: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.name)

@@ -16,6 +16,7 @@ class Meter:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self.progress = Progress()
+        self.followed = False  # the link has been in the incremental phase
         self._samples: list[tuple[float, int, int, int]] = []
 
     def wanted(self) -> Wanted:

@@ -132,6 +132,13 @@ class Session:
     def _ask(self) -> None:
         """Send PSYNC: for the rest where the checkpoint allows it, else for everything."""
         checkpoint = self.target.checkpoint
+        if not checkpoint.phase and (self.config.followed or self.meter.followed):
+            self._consent(
+                "the target does not hold the position of this link any more: it was cleared, restarted without its data, "
+                "or is another server",
+                advice="Make sure that it is the right server and may be written from the beginning, then allow a full "
+                "synchronization (--allow-full-resync).",
+            )
         if checkpoint.resumable and self.config.phases is Phases.FULL_INCREMENTAL:
             self.source.start(checkpoint.replication_id, checkpoint.offset)
         else:
@@ -215,16 +222,17 @@ class Session:
 
     def _begin_full(self, event: psync.FullResync) -> None:
         if self.wiring.checkpoint.resumable and self.config.phases is Phases.FULL_INCREMENTAL:
-            reason = self._why_full()
-            if not self.config.allow_full_resync:
-                raise errors.FullResyncNeeded(reason)
-            self.meter.log(
-                Level.WARNING,
-                "link.full_resync",
-                f"{reason}; the full phase starts again, as the task allows",
-            )
+            self._consent(self._why_full())
         self._full = FullPhase(self.wiring, event, self._keyspace)
         self._step = _Step.SNAPSHOT
+
+    def _consent(self, reason: str, *, advice: str | None = None) -> None:
+        """Only a full synchronization helps: raise unless the task allows it."""
+        if not self.config.allow_full_resync:
+            raise errors.FullResyncNeeded(reason, advice=advice)
+        self.meter.log(
+            Level.WARNING, "link.full_resync", f"{reason}; the full phase starts again, as the task allows"
+        )
 
     def _why_full(self) -> str:
         """Why the source cannot go on where the checkpoint is, and what would have been needed."""
@@ -275,6 +283,7 @@ class Session:
 
     def _begin_stream(self) -> None:
         self._incremental = IncrementalPhase(self.wiring, self.watch)
+        self.meter.followed = True
         self._step = _Step.STREAM
 
     def _on_stream(self, data: bytes) -> None:
