@@ -8,10 +8,14 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
+from django_q.models import Schedule
 
 from migrations_app.models import Link, LinkProgress, LogEntry, MigrationTask
 from migrations_app.services import tasks
 from portal.templatetags.portal import badge
+
+# A form in which any function of Python can be named and run has no place in a console.
+admin.site.unregister(Schedule)
 
 
 class LookOnly(admin.ModelAdmin):  # type: ignore[type-arg]

@@ -66,8 +66,8 @@ LOGOUT_REDIRECT_URL = "login"
 
 INSTALLED_APPS = [
     "portal",
+    "django_q",  # before the app whose admin takes a page of its away
     "migrations_app",
-    "django_q",
     "django_htmx",
     "bootstrap",  # the static files of django-bootstrap-static
     "django.contrib.admin",

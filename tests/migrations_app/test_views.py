@@ -506,3 +506,7 @@ class TestAdmin:
         assert "Your role does not allow this" in text(response)
         task.refresh_from_db()
         assert task.status == S.FULL
+
+    def test_there_is_no_form_that_runs_a_function_by_its_name(self, admin: Client) -> None:
+        assert admin.get("/admin/").status_code == 200
+        assert admin.get("/admin/django_q/schedule/add/").status_code == 404
