@@ -2,6 +2,8 @@
 PYTHON ?= python3
 TESTS ?= tests
 ARGS ?=
+# Test files that run side by side: one more than there are cores, since most of them wait for servers.
+JOBS ?= 3
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -58,8 +60,8 @@ run: $(SETUP) ## the portal and its clusters on your own settings
 	$(PY) manage.py serve
 
 .PHONY: test
-test: $(SETUP) $(SERVERS) ## all tests (TESTS=path, ARGS='-k name', KILLS=100, SEEDS=1000)
-	$(PY) -m pytest $(TESTS) $(ARGS)
+test: $(SETUP) $(SERVERS) ## all tests (TESTS=path, ARGS='-k name', JOBS=0, KILLS=100, SEEDS=1000)
+	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS) $(ARGS)
 
 .PHONY: bench
 bench: $(SETUP) $(SERVERS) ## speed beside native replication (SETS=A,F,stream ROUNDS=5 SCALE=0.2 SERVER=redis-7.0 FORMAT=json)
