@@ -484,7 +484,7 @@ class SnapshotBatch:
     database. `deferred` has (database, key, expiry in ms) of keys written without their expiry.
     """
 
-    __slots__ = ("aux", "commands", "data", "deferred", "done", "keys", "notes", "rest", "skipped")
+    __slots__ = ("commands", "data", "deferred", "done", "keys", "notes", "rest", "skipped")
 
     def __init__(self) -> None:
         self.data: list[bytes | bytearray] = []
@@ -492,7 +492,6 @@ class SnapshotBatch:
         self.keys: dict[int, int] = {}
         self.skipped = 0
         self.deferred: list[tuple[int, bytes, int]] = []
-        self.aux: dict[bytes, bytes] = {}
         self.notes: list[str] = []  # what a person should know
         self.done = False
         self.rest = b""  # what follows the snapshot in the block that ended it
@@ -757,14 +756,9 @@ class SnapshotKernel:
                 if pos < 0:
                     return -1
             return pos
-        if kind == 0xFA:
-            name, behind = read_string(buf, pos, end)
-            if behind < 0:
-                return -1
-            value, behind = read_string(buf, behind, end)
-            if behind >= 0:
-                batch.aux[name] = value
-            return behind
+        if kind == 0xFA:  # a fact about the server, by name: nothing that is data
+            behind, left = skip_strings(buf, pos, end, 2)
+            return -1 if left else behind
         if kind == _OP_FUNCTION:
             code, behind = read_string(buf, pos, end)
             if behind >= 0:

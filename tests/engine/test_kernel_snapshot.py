@@ -29,7 +29,6 @@ class Reading:
         self.counted = sum(batch.commands for batch in batches)
         self.skipped = sum(batch.skipped for batch in batches)
         self.deferred = [item for batch in batches for item in batch.deferred]
-        self.aux = {name: value for batch in batches for name, value in batch.aux.items()}
         self.done = batches[-1].done
         self.rest = batches[-1].rest
 
@@ -66,7 +65,6 @@ def test_strings_go_as_set_and_the_rest_as_restore() -> None:
         [b"RESTORE", b"l", b"0", payload(1, listing), b"REPLACE", b"ABSTTL"],
     ]
     assert found.keys == {0: 3}
-    assert found.aux == {b"redis-ver": b"7.0.15"}
     assert found.done
 
 
