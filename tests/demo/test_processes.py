@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -48,7 +49,9 @@ def alive(pid: int) -> bool:
 
 @pytest.fixture
 def folder():
-    return temporary_folder("switchyard-processes-")
+    place = temporary_folder("switchyard-processes-")
+    yield place
+    shutil.rmtree(place, ignore_errors=True)  # where no guardian has removed it
 
 
 def test_children_and_folder_are_gone_at_the_end(folder):
