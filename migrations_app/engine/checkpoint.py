@@ -49,7 +49,7 @@ def client_name(link: str, epoch: int) -> str:
 
 
 def client_prefix(link: str) -> str:
-    return f"switchyard:{link}:"
+    return f"{OWN_PREFIX.decode()}{link}:"
 
 
 @dataclass(frozen=True, slots=True)

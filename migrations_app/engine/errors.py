@@ -142,16 +142,6 @@ class SnapshotChecksumError(SnapshotError):
     id = "snapshot.checksum"
 
 
-class SnapshotCutShort(ConnectionLost):
-    """The source closed the connection in the middle of the snapshot; a new attempt begins with a new snapshot."""
-
-    id = "snapshot.cut_short"
-    advice = (
-        "The link starts the full phase again by itself. If it repeats, raise the replica's "
-        "client-output-buffer-limit and repl-timeout on the source."
-    )
-
-
 class UnsupportedData(EngineError):
     """Something that cannot be expressed on the target, or that the engine does not know. It is never skipped."""
 

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import anycrc
 
+from migrations_app.engine.checkpoint import OWN_PREFIX
 from migrations_app.engine.errors import (
     ProtocolError,
     SnapshotChecksumError,
@@ -458,7 +459,7 @@ class SnapshotPlan:
         target_version: tuple[int, ...],
         databases: frozenset[int] | None = None,
         defer_before: int = 0,
-        own_prefix: bytes = b"switchyard:",
+        own_prefix: bytes = OWN_PREFIX,
         stream_from: int = 1 << 20,
         rewrite_from: int = 16 << 20,
         rewriter: Callable[[int, bytes], Rewriting | None] = lambda kind, key: None,
@@ -1111,7 +1112,7 @@ class StreamKernel:
         offset: int,
         database: int,
         databases: frozenset[int] | None = None,
-        own_prefix: bytes = b"switchyard:",
+        own_prefix: bytes = OWN_PREFIX,
         stream_from: int = 1 << 20,
     ) -> None:
         self._actions = dict(actions)

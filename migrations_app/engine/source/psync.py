@@ -5,10 +5,10 @@ from __future__ import annotations
 from migrations_app.engine import errors
 from migrations_app.engine.client import Client
 from migrations_app.engine.endpoint import Endpoint
+from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.net import Connection
 from migrations_app.engine.protocol.psync import PsyncDecoder, acknowledge, psync, refused
 from migrations_app.engine.protocol.resp import ReplyError
-from migrations_app.engine.target.standalone import ServerFacts
 
 
 class PsyncSource:

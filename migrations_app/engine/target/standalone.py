@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from migrations_app.engine import errors
 from migrations_app.engine.checkpoint import (
@@ -15,33 +15,8 @@ from migrations_app.engine.checkpoint import (
 )
 from migrations_app.engine.client import Client
 from migrations_app.engine.endpoint import Endpoint
+from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.protocol.resp import ReplyError
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What INFO tells of a server."""
-
-    version: tuple[int, ...]
-    valkey_version: str  # empty for Redis
-    run_id: str
-    master: bool
-    cluster: bool
-    loading: bool
-
-    @classmethod
-    def of(cls, client: Client) -> ServerFacts:
-        info = client.info("server", "replication", "cluster", "persistence")
-        # Valkey keeps redis_version at the version of Redis that it is compatible with.
-        version = info.get("redis_version", "0")
-        return cls(
-            version=tuple(int(part) for part in version.split(".") if part.isdigit()),
-            valkey_version=info.get("valkey_version", ""),
-            run_id=info.get("run_id", ""),
-            master=info.get("role", "master") == "master",
-            cluster=info.get("cluster_enabled", "0") == "1",
-            loading=info.get("loading", "0") == "1",
-        )
 
 
 class Target:

@@ -23,12 +23,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from migrations_app.engine.checkpoint import OWN_PREFIX
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import UsageError
 from migrations_app.engine.protocol.resp import encode_many
 from migrations_app.engine.verify.keys import KeyComparer
 from migrations_app.engine.verify.model import (
-    OWN_PREFIX,
     Difference,
     Kind,
     Tally,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-OWN_PREFIX = b"switchyard:"  # keys that the product keeps for itself are no data of the user's
 _SHOWN = 60
 
 

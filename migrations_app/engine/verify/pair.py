@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from migrations_app.engine.client import Client
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError, ProtocolError
+from migrations_app.engine.facts import version_of
 from migrations_app.engine.protocol.resp import Reply, ReplyError, encode
 
 _PROBE = "switchyard:probe"
@@ -59,9 +60,9 @@ class Side:
         }
         # Redis 7.0.15 and 7.2.4 do not: after XREADGROUP their own replicas differ. Redis 7.4 and Valkey 8.1 do.
         if "valkey_version" in info:
-            exact = _version(info["valkey_version"]) >= (8, 1)
+            exact = version_of(info["valkey_version"]) >= (8, 1)
         else:
-            exact = _version(info.get("redis_version", "")) >= (7, 4)
+            exact = version_of(info.get("redis_version", "")) >= (7, 4)
         return cls(client, name, exact, info.get("cluster_enabled") == "1", **can)
 
     def checked(self, reply: Reply, command: str) -> Reply:
@@ -103,10 +104,6 @@ class Side:
         """One command to this side alone."""
         self.client.send(encode(*args))
         return self.client.receive(1)[0]
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
 class Pair:
