@@ -24,6 +24,7 @@ from migrations_app.engine.errors import (
 )
 from migrations_app.engine.protocol.resp import encode
 
+COMPILED: Final = not __file__.endswith(".py")
 _crc64 = anycrc.Model("CRC64-REDIS").calc
 
 MAX_LENGTH: Final = 1 << 40  # no length on the wire is near this; a larger one is damage
@@ -445,11 +446,19 @@ class SnapshotPlan:
     `stamp` is the version number of DUMP payloads that the target writes itself (so accepts). `defer_before` is a time in ms:
     a key that expires before it is written without expiry and reported in `SnapshotBatch.deferred`. A string that is larger than
     `stream_from` bytes goes through while it arrives; a collection larger than `rewrite_from` (a stream: four times that, since
-    commands cannot carry all of it) goes as commands, which the object that `rewriter` makes for its type byte and key gives (`rdb.base.Rewriter`).
+    commands cannot carry all of it) goes as commands, which the object that `rewriter` makes for its type byte and key gives
+    (`rdb.base.Rewriter`).
+
+    `wants_key` says whether a key is copied. Values whose type byte is in `rewrite_kinds` (the target does not load them) go as
+    commands, however small they are. With `replace` off a key that exists answers BUSYKEY, and strings go as RESTORE, too. `verb`
+    stands before the key instead of RESTORE, such as EVALSHA, its script, 1. A value that goes as commands is built under
+    `stage(key)` and finished by `commit(key, staged)`. `mset` off keeps strings out of MSET, which a cluster does not take.
+    `on_aux` gives the commands that a fact (name, value) of the snapshot becomes.
     """
 
     __slots__ = (
-        "databases", "defer_before", "own_prefix", "rewrite_from", "rewriter", "stamp", "stream_from", "target_version",
+        "commit", "databases", "defer_before", "mset", "on_aux", "own_prefix", "replace", "rewrite_from", "rewrite_kinds",
+        "rewriter", "stage", "stamp", "stream_from", "target_version", "verb", "wants_key",
     )  # fmt: skip
 
     def __init__(
@@ -463,6 +472,14 @@ class SnapshotPlan:
         stream_from: int = 1 << 20,
         rewrite_from: int = 16 << 20,
         rewriter: Callable[[int, bytes], Rewriting | None] = lambda kind, key: None,
+        wants_key: Callable[[bytes], bool] | None = None,
+        rewrite_kinds: frozenset[int] = frozenset(),
+        replace: bool = True,
+        verb: Sequence[bytes] = (b"RESTORE",),
+        stage: Callable[[bytes], bytes] | None = None,
+        commit: Callable[[bytes, bytes], list[list[bytes]]] | None = None,
+        mset: bool = True,
+        on_aux: Callable[[bytes, bytes], list[list[bytes]]] | None = None,
     ) -> None:
         self.rewrite_from = rewrite_from
         self.rewriter = rewriter
@@ -472,6 +489,14 @@ class SnapshotPlan:
         self.defer_before = defer_before
         self.own_prefix = own_prefix
         self.stream_from = stream_from
+        self.wants_key = wants_key
+        self.rewrite_kinds = rewrite_kinds
+        self.replace = replace
+        self.verb = tuple(verb)
+        self.stage = stage
+        self.commit = commit
+        self.mset = mset
+        self.on_aux = on_aux
 
     def now_ms(self) -> int:
         """The time now, in ms, for targets that take no absolute expiry."""
@@ -526,9 +551,12 @@ class SnapshotKernel:
         self._through_tail = b""
         self._rewriting = False  # the value that is walked goes as commands
         self._rewriter: Rewriting | None = None  # of that value; None when it is not wanted
+        self._staged = b""  # the name under which it is built
         version = plan.target_version
         self._absttl = version >= (5,)
         self._pxat = version >= (6, 2)
+        self._plain = plan.replace and plan.verb == (b"RESTORE",)
+        self._head = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in plan.verb)
 
     @property
     def mid_command(self) -> bool:
@@ -571,13 +599,14 @@ class SnapshotKernel:
         """Bytes before `pos` are done with: add them to the checksum and drop them."""
         buf = self._buf
         if batch.done:
-            with memoryview(buf) as view:
-                crc = crc64(view[: pos - 8], self._crc) if self.version >= 5 else 0
-            stored = int.from_bytes(buf[pos - 8 : pos], "little")
-            if stored and stored != crc:
-                raise SnapshotChecksumError(
-                    f"the snapshot is damaged: its checksum is {stored:016x}, that of what arrived {crc:016x}"
-                )
+            if self.version >= 5:
+                with memoryview(buf) as view:
+                    crc = crc64(view[: pos - 8], self._crc)
+                stored = int.from_bytes(buf[pos - 8 : pos], "little")
+                if stored and stored != crc:
+                    raise SnapshotChecksumError(
+                        f"the snapshot is damaged: its checksum is {stored:016x}, that of what arrived {crc:016x}"
+                    )
             batch.rest = bytes(buf[pos:])
             self._buf = bytearray()
             return
@@ -602,7 +631,12 @@ class SnapshotKernel:
             if self._key is not None:
                 if not walker.walk(buf, end):
                     size = end - self._start
-                    if self._kind in SINGLE and size >= self.plan.stream_from and self._begin_through(batch):
+                    if (
+                        self._kind in SINGLE
+                        and not self._rewriting
+                        and size >= self.plan.stream_from
+                        and self._begin_through(batch)
+                    ):
                         pos = self._start
                         continue
                     limit = self.plan.rewrite_from * (4 if self._kind in STREAMS else 1)
@@ -639,6 +673,11 @@ class SnapshotKernel:
                     f"key {key[:128]!r} in database {self.database}: {error.message}"
                 ) from None
             self._key, self._kind, self._start = key, kind, behind
+            if kind in self.plan.rewrite_kinds and not self._begin_rewriting(batch) and self._wants(key):
+                raise UnsupportedData(
+                    f"key {key[:128]!r} in database {self.database}: the target does not know this form of value "
+                    f"(type {kind} of the snapshot), and no commands could build it",
+                )
             # The type byte and the key are done with: only the value stays in the buffer while it is walked.
             pos = behind
 
@@ -650,6 +689,9 @@ class SnapshotKernel:
         plan = self.plan
         if not self._wanted or self.database != self._sent_database or self._idle >= 0 or self._freq >= 0:
             return pos
+        if not self._plain or plan.wants_key is not None:
+            return pos
+        rewritten = plan.rewrite_kinds
         buf, own, stamp, defer_before = self._buf, plan.own_prefix, plan.stamp, plan.defer_before
         append = batch.data.append
         arguments, tail = 5 + self._absttl, self._restore_tail([])
@@ -663,6 +705,8 @@ class SnapshotKernel:
                 expiry = int.from_bytes(buf[at : at + 8], "little", signed=True)
                 kind = buf[at + 8]
                 at += 9
+            if kind in rewritten:
+                break
             size = buf[at]
             if size < 0x40:
                 at += 1
@@ -759,21 +803,23 @@ class SnapshotKernel:
             return pos
         if kind == 0xFA:  # a fact about the server, by name: nothing that is data
             behind, left = skip_strings(buf, pos, end, 2)
-            return -1 if left else behind
+            if left:
+                return -1
+            if self.plan.on_aux is not None:
+                name, value = read_string(buf, pos, end)
+                self._commands(self.plan.on_aux(name, read_string(buf, value, end)[0]), batch)
+            return behind
         if kind == _OP_FUNCTION:
             code, behind = read_string(buf, pos, end)
             if behind >= 0:
                 self._function(code, batch)
             return behind
         if kind == 0xFF:
-            if self.version < 5:
-                raise UnsupportedData(
-                    f"the snapshot has version {self.version}; servers from 3.0 on write 6 and later"
-                )
-            if pos + 8 > end:
+            tail = 8 if self.version >= 5 else 0  # the checksum
+            if pos + tail > end:
                 return -1
             batch.done = True
-            return pos + 8
+            return pos + tail
         if kind == _OP_MODULE_AUX:
             walker = ValueWalker()
             walker.begin(7, pos)
@@ -794,11 +840,19 @@ class SnapshotKernel:
         batch.data.append(encode(b"FUNCTION", b"LOAD", b"REPLACE", code))
         batch.commands += 1
 
+    def _wants(self, key: bytes) -> bool:
+        plan = self.plan
+        return (
+            self._wanted
+            and not key.startswith(plan.own_prefix)
+            and (plan.wants_key is None or plan.wants_key(key))
+        )
+
     def _attributes(self, batch: SnapshotBatch) -> tuple[int, list[bytes], bool]:
         """Expiry in ms (0: none), further arguments of RESTORE, and whether the key is wanted; counts the key."""
         key = self._key
         assert key is not None
-        wanted = self._wanted and not key.startswith(self.plan.own_prefix)
+        wanted = self._wants(key)
         expiry, extra = self._expiry, []
         if not wanted:
             batch.skipped += 1
@@ -832,7 +886,7 @@ class SnapshotKernel:
             return
         buf, key, kind = self._buf, self._key, self._kind
         assert key is not None
-        if kind == 0 and not extra and buf[start] < 0xC0 and (not expiry or self._pxat):
+        if kind == 0 and self._plain and not extra and buf[start] < 0xC0 and (not expiry or self._pxat):
             content, _ = string_extent(buf, start, stop)
             value = bytes(buf[content:stop])
             if expiry:
@@ -853,14 +907,15 @@ class SnapshotKernel:
         batch.commands += 1
 
     def _restore_head(self, key: bytes, expiry: int, extra: list[bytes], size: int) -> bytes:
-        count = 5 + self._absttl + 2 * len(extra)
-        ttl = b"%d" % (expiry if self._absttl or not expiry else max(1, expiry - self.plan.now_ms()))
-        return b"*%d\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n" % (
-            count, len(key), key, len(ttl), ttl, size
+        plan = self.plan
+        count = 3 + len(plan.verb) + plan.replace + self._absttl + 2 * len(extra)
+        ttl = b"%d" % (expiry if self._absttl or not expiry else max(1, expiry - plan.now_ms()))
+        return b"*%d\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n" % (
+            count, self._head, len(key), key, len(ttl), ttl, size
         )  # fmt: skip
 
     def _restore_tail(self, extra: list[bytes]) -> bytes:
-        tail = b"\r\n$7\r\nREPLACE\r\n"
+        tail = b"\r\n$7\r\nREPLACE\r\n" if self.plan.replace else b"\r\n"
         if self._absttl:
             tail += b"$6\r\nABSTTL\r\n"
         return tail + b"".join(extra)
@@ -870,14 +925,16 @@ class SnapshotKernel:
     def _begin_rewriting(self, batch: SnapshotBatch) -> bool:
         key = self._key
         assert key is not None
-        rewriter = self.plan.rewriter(self._kind, key)
+        plan = self.plan
+        self._staged = plan.stage(key) if plan.stage is not None else key
+        rewriter = plan.rewriter(self._kind, self._staged)
         if rewriter is None:
             return False
         self._expiry, _, wanted = self._attributes(batch)
         self._rewriting = True
         self._rewriter = rewriter if wanted else None
         if wanted:
-            self._commands([[b"DEL", key]], batch)
+            self._commands([[b"DEL", self._staged]], batch)
         return True
 
     def _rewrite(self, stop: int, batch: SnapshotBatch) -> None:
@@ -891,9 +948,11 @@ class SnapshotKernel:
             commands = self._rewriter.finish()
             if self._rewriter.note:
                 batch.notes.append(self._rewriter.note)
+            assert self._key is not None
             if self._expiry:
-                assert self._key is not None
-                commands.append([b"PEXPIREAT", self._key, b"%d" % self._expiry])
+                commands.append([b"PEXPIREAT", self._staged, b"%d" % self._expiry])
+            if self.plan.commit is not None:
+                commands += self.plan.commit(self._key, self._staged)
             self._commands(commands, batch)
         self._rewriting, self._rewriter, self._expiry = False, None, 0
 
@@ -1062,6 +1121,7 @@ CONTROL: Final = 5  # REPLCONF
 RULE: Final = 6  # a rule has to look at it
 RULE_LONG: Final = 8  # a rule has to look at it when it has more than three arguments (SET with options)
 OWN: Final = 7  # writes a key of the product itself, which does not travel
+LEFT_OUT: Final = 9  # belongs to a transaction that does not go on
 
 Emitted = Sequence[tuple[int, Sequence[bytes]]]
 
@@ -1069,12 +1129,13 @@ Emitted = Sequence[tuple[int, Sequence[bytes]]]
 class Entry:
     """One command of the stream, taken apart because a rule has to look at it."""
 
-    __slots__ = ("args", "database", "offset")
+    __slots__ = ("args", "database", "offset", "open")
 
-    def __init__(self, args: list[bytes], database: int, offset: int) -> None:
+    def __init__(self, args: list[bytes], database: int, offset: int, inside: bool = False) -> None:
         self.args = args
         self.database = database
         self.offset = offset  # of the stream, behind this command
+        self.open = inside  # whether it stands inside of a transaction of the source
 
 
 class StreamBatch:
@@ -1101,7 +1162,8 @@ class StreamKernel:
     `actions` maps command names to what is done with them; a name that is not in it ends the link with `UnknownCommand`.
     Transactions of the source lose their MULTI and EXEC here: the link wraps every batch in one of its own and closes it at a
     `boundary` only. `target_database` is the database that the target's connection has selected; the owner sets it when it
-    selects another one.
+    selects another one. `own` sees each command whose first key is the product's own (it never goes on); where it returns True,
+    the rest of the transaction that is open is left out, too.
     """
 
     def __init__(
@@ -1114,7 +1176,10 @@ class StreamKernel:
         databases: frozenset[int] | None = None,
         own_prefix: bytes = OWN_PREFIX,
         stream_from: int = 1 << 20,
+        own: Callable[[Entry], bool] | None = None,
     ) -> None:
+        self._own_rule = own
+        self._left_out = False  # the rest of the open transaction of the source does not go on
         self._actions = dict(actions)
         self._rule = rule
         self._databases = databases
@@ -1208,6 +1273,8 @@ class StreamKernel:
                 action = RULE if size > 3 else FORWARD
             if own and action in (FORWARD, RULE) and second and buf.startswith(self._own, second):
                 action = OWN
+            elif self._left_out and action in (FORWARD, RULE):
+                action = LEFT_OUT
             if action == FORWARD and wanted:
                 if self.target_database != self.database:
                     self._flush(buf, run, pos, run_count, batch)
@@ -1223,11 +1290,16 @@ class StreamKernel:
                 elif action == MULTI:
                     self._open = True
                 elif action == EXEC:
-                    self._open = False
+                    self._open = self._left_out = False
                 elif action == CONTROL:
                     batch.getack = batch.getack or buf[second:second_end].upper() == b"GETACK"
                 elif action == RULE:
-                    self._apply(Entry(_arguments(buf, pos), self.database, offset), batch)
+                    self._apply(Entry(_arguments(buf, pos), self.database, offset, self._open), batch)
+                elif action == OWN:
+                    batch.dropped += 1
+                    if self._own_rule is not None:
+                        entry = Entry(_arguments(buf, pos), self.database, offset, self._open)
+                        self._left_out = (self._own_rule(entry) and self._open) or self._left_out
                 elif action != DROP:
                     batch.dropped += 1
             if not self._open:
@@ -1297,7 +1369,7 @@ class StreamKernel:
         line = buf.find(b"\r\n", pos)
         if action == RULE_LONG and _count_of(buf, pos + 1, line) == 3:
             action = FORWARD
-        if action != FORWARD or not wanted:
+        if action != FORWARD or not wanted or self._left_out:
             return -1  # a rule needs it whole; a skipped one is short-lived
         self._flush(buf, run, pos, run_count, batch)
         if self.target_database != self.database:
