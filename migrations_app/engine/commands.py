@@ -86,14 +86,19 @@ _PLAIN: Final = [
     "SREM",
     "SUNIONSTORE",
     "UNLINK",
+    "VADD",
+    "VREM",
+    "VSETATTR",
     "XACK",
     "XACKDEL",
     "XADD",
     "XAUTOCLAIM",
+    "XCFGSET",
     "XCLAIM",
     "XDEL",
     "XDELEX",
     "XGROUP",
+    "XIDMPRECORD",
     "XREADGROUP",
     "XSETID",
     "XTRIM",
@@ -114,7 +119,7 @@ _PLAIN: Final = [
 
 # A rule looks at these: expiries (engine/expiry.py), and what reaches beyond one database (engine/filter.py).
 EXPIRES: Final = frozenset(
-    b"EXPIRE EXPIREAT PEXPIRE PEXPIREAT SET SETEX PSETEX GETEX RESTORE MSETEX "
+    b"EXPIRE EXPIREAT PEXPIRE PEXPIREAT SET SETEX PSETEX GETEX RESTORE RESTORE-ASKING MSETEX "
     b"HEXPIRE HPEXPIRE HEXPIREAT HPEXPIREAT HSETEX HGETEX".split()
 )
 BEYOND: Final = frozenset(b"FLUSHALL MOVE COPY SWAPDB".split())

@@ -62,7 +62,7 @@ class ExpiryRule:
             return self._write(entry, [b"SET", key, value], at, relative=True)
         if name == b"GETEX":
             return self._getex(entry)
-        if name == b"RESTORE":
+        if name in (b"RESTORE", b"RESTORE-ASKING"):
             return self._restore(entry)
         return [(entry.database, self._field_expiry(entry.args, name))]
 
@@ -119,7 +119,8 @@ class ExpiryRule:
             ttl = 0 if left_out else at if self._absttl else max(1, at - self._now())
         if self._absttl and (ttl or not relative):
             options.append(b"ABSTTL")
-        return [(entry.database, [*head[:2], b"%d" % ttl, head[3], *options])]
+        # RESTORE-ASKING, by which nodes of a cluster hand keys over, is the same command for a slot that is on its way.
+        return [(entry.database, [b"RESTORE", head[1], b"%d" % ttl, head[3], *options])]
 
     def _field_expiry(self, args: list[bytes], name: bytes) -> list[bytes]:
         """Hash fields: relative times become absolute; the rest goes on as it came."""
