@@ -92,6 +92,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     urls = "redis://[user][:password]@host:port, rediss://… (TLS; ?ca_file=PATH, ?verify=no, ?server_name=NAME) or unix:///path"
+    source = "SOURCE may also be a snapshot file, rdb:///path/to/dump.rdb (--phases full)"
     parser = _Parser(
         prog="python -m migrations_app.engine",
         description=__doc__,
@@ -100,12 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="run | verify")
 
     run = commands.add_parser(
-        "run", help="copy a source to a target, and follow it", description=f"SOURCE and TARGET: {urls}"
+        "run",
+        help="copy a source to a target, and follow it",
+        description=f"SOURCE and TARGET: {urls}\n{source}",
     )
     run.add_argument("source", metavar="SOURCE")
     run.add_argument("target", metavar="TARGET")
     run.add_argument(
-        "--phases", choices=[phases.value for phases in Phases], default=Phases.FULL_INCREMENTAL.value
+        "--phases",
+        choices=[phases.value for phases in Phases],
+        help="full+incremental; of a snapshot file: full",
     )
     run.add_argument(
         "--link",
@@ -174,11 +179,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, stop: _Stop) -> int:
+    source = Endpoint.parse(args.source)
     config = LinkConfig(
         name=args.link,
-        source=Endpoint.parse(args.source),
+        source=source,
         target=Endpoint.parse(args.target),
-        phases=Phases(args.phases),
+        phases=Phases(args.phases or (Phases.FULL if source.file else Phases.FULL_INCREMENTAL)),
         databases=args.db,
         stop_when_caught_up=args.stop_when_caught_up,
         retry_seconds=args.retry_minutes * 60,

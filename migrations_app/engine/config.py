@@ -54,6 +54,13 @@ class LinkConfig:
         check_name(self.name)
         if self.databases is not None and (not self.databases or min(self.databases) < 0):
             raise UsageError("choose at least one database, by its number from 0 up; nothing was changed")
+        if self.source.file and self.phases is not Phases.FULL:
+            raise UsageError(
+                f"{self.source} is a snapshot file, which no changes follow: choose the full phase alone (--phases full); "
+                "nothing was changed"
+            )
+        if self.target.file:
+            raise UsageError(f"{self.target}: a snapshot file cannot be the target; nothing was changed")
         if self.source == self.target:
             raise UsageError("source and target are the same address; nothing was changed")
 

@@ -19,7 +19,7 @@ _ENCODE = (
 class Endpoint:
     """The address of one server and the credentials for it.
 
-    Either `unix_path` or `host` and `port` is set. `tls_ca_pem` is PEM text; empty means the authorities that the
+    One of `unix_path`, `host` (with `port`) and `file` (a snapshot file, which is a source only) is set. `tls_ca_pem` is PEM text; empty means the authorities that the
     system trusts. `tls_verify` off is for test systems: the certificate is then not looked at. The password appears
     neither in `repr()` nor in `str()`.
     """
@@ -33,13 +33,15 @@ class Endpoint:
     tls_verify: bool = True
     tls_ca_pem: str = field(default="", repr=False)
     tls_server_name: str = ""
+    file: str = ""
 
     @classmethod
     def parse(cls, url: str) -> Endpoint:
-        """Read `redis://`, `rediss://` (TLS) or `unix://` URLs; raise `UsageError` that says what is wrong.
+        """Read `redis://`, `rediss://` (TLS), `unix://` or `rdb://` URLs; raise `UsageError` that says what is wrong.
 
         `redis://[[user][:password]@]host[:port]`; `rediss://` takes `?ca_file=PATH`, `?verify=no` and
-        `?server_name=NAME`; `unix://[[user][:password]@]/path/to.sock`. User and password are percent-decoded.
+        `?server_name=NAME`; `unix://[[user][:password]@]/path/to.sock`; `rdb:///path/to/dump.rdb` is a snapshot
+        file. User, password and paths are percent-decoded.
         """
         shown = _redact(url)
         try:
@@ -52,8 +54,10 @@ class Endpoint:
                 f"{scheme}://…: the URL cannot be read; the port is a number from 1 to 65535, an IPv6 address stands in "
                 f"[ ], and {_ENCODE}"
             ) from None
+        if parts.scheme == "rdb":
+            return cls(file=_snapshot_path(url), port=0)
         if parts.scheme not in {"redis", "rediss", "unix"}:
-            raise UsageError(f"{shown}: the URL must begin with redis://, rediss:// or unix://")
+            raise UsageError(f"{shown}: the URL must begin with redis://, rediss://, unix:// or rdb://")
         if misplaced:
             raise UsageError(f"{parts.scheme}://…: the URL is ambiguous: {_ENCODE}")
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -95,16 +99,31 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """`host:port` or the path of the socket: how logs and messages name this server."""
+        """`host:port` or the path of the socket or file: how logs and messages name this side."""
+        if self.file:
+            return self.file
         if self.unix_path:
             return self.unix_path
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
         """The URL without the password."""
+        if self.file:
+            return f"rdb://{quote(self.file)}"
         user = f"{quote(self.username)}@" if self.username else ""
         scheme = "unix" if self.unix_path else "rediss" if self.tls else "redis"
         return f"{scheme}://{user}{self.address}"
+
+
+def _snapshot_path(url: str) -> str:
+    path = url.partition("://")[2]
+    if not path.startswith("/") or path == "/":
+        raise UsageError(
+            f"{url}: rdb:// takes the absolute path of a snapshot file on this machine (rdb:///var/lib/redis/dump.rdb)"
+        )
+    if "?" in path or "#" in path:
+        raise UsageError(f"{url}: ? and # in the path of a file are percent-encoded (%3F, %23)")
+    return unquote(path)
 
 
 def _read_ca(path: str) -> str:

@@ -16,10 +16,12 @@ from migrations_app.engine.wiring import Wiring, now_ms
 class FullPhase:
     """Prepares the target when it is made; then `feed` the snapshot, and `finish` once every write is confirmed.
 
-    `keyspace` is what the source holds: database → (keys, keys with an expiry).
+    `keyspace` is what the source holds: database → (keys, keys with an expiry); None where that is not known.
     """
 
-    def __init__(self, wiring: Wiring, event: FullResync, keyspace: dict[int, tuple[int, int]]) -> None:
+    def __init__(
+        self, wiring: Wiring, event: FullResync, keyspace: dict[int, tuple[int, int]] | None
+    ) -> None:
         self._wiring = wiring
         config, target, progress = wiring.config, wiring.target, wiring.meter.progress
         before = wiring.checkpoint
@@ -29,8 +31,10 @@ class FullPhase:
         progress.full_syncs += 1
         progress.keys_done, progress.snapshot_bytes, progress.databases = 0, 0, {}
         progress.keys_skipped, progress.percent = 0, None  # of an earlier attempt, too
-        chosen = {number: keys for number, (keys, _) in keyspace.items() if wiring.filter.wants(number)}
-        progress.keys_total = sum(chosen.values())
+        chosen = {
+            number: keys for number, (keys, _) in (keyspace or {}).items() if wiring.filter.wants(number)
+        }
+        progress.keys_total = sum(chosen.values()) if keyspace is not None else None
         target.has_databases(frozenset(chosen))
         held = before.held if again else target.occupied()
         cleared = self._clear(held) if again else []
@@ -57,7 +61,8 @@ class FullPhase:
         wiring.meter.log(
             Level.INFO,
             "full.started",
-            "full synchronization: the source prepares its snapshot",
+            "full synchronization: "
+            + ("the source prepares its snapshot" if event.replication_id else "a snapshot is read"),
             replication_id=event.replication_id,
             offset=event.offset,
             keys=progress.keys_total,
@@ -108,6 +113,8 @@ class FullPhase:
         if progress.keys_total:
             skipped = progress.keys_skipped if self._wiring.config.databases is None else 0
             progress.percent = min(99.9, 100.0 * (progress.keys_done + skipped) / progress.keys_total)
+        elif progress.keys_total is None and progress.snapshot_size:
+            progress.percent = min(99.9, 100.0 * progress.snapshot_bytes / progress.snapshot_size)
 
     def finish(self) -> bool:
         """Every write is confirmed: store that. True if a stream follows, False if the link is done."""

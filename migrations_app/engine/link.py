@@ -43,7 +43,7 @@ def run_link(config: LinkConfig, ports: Ports) -> LinkResult:
         else:
             meter.phase(Phase.DONE)
             return LinkResult(outcome, progress)
-        in_full = session.in_full_phase
+        in_full = session.in_full_phase and not config.source.file  # a file is never cut short by the network
         worked = worked or session.connected
         if not worked:
             raise failure

@@ -33,6 +33,10 @@ class Connection:
     @classmethod
     def open(cls, endpoint: Endpoint, timeout: float) -> Connection:
         """Connect within `timeout` seconds; raise `ConnectError` or `TlsError`."""
+        if endpoint.file:
+            raise errors.UsageError(
+                f"{endpoint}: a snapshot file is no server: it can be the source of a copy and nothing else; nothing was changed"
+            )
         try:
             sock = _connect(endpoint, timeout)
         except socket.gaierror as error:

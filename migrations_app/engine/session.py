@@ -22,6 +22,8 @@ from migrations_app.engine.incremental import IncrementalPhase
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Wanted
 from migrations_app.engine.protocol import psync
+from migrations_app.engine.source.base import Source
+from migrations_app.engine.source.file import FileSource, check_file
 from migrations_app.engine.source.psync import PsyncSource
 from migrations_app.engine.source.watch import SourceWatch
 from migrations_app.engine.target.pipeline import Pipeline
@@ -69,10 +71,16 @@ class Session:
         """Until the link is done or stopped; raises `EngineError` for everything else."""
         config = self.config
         self.meter.phase(Phase.CONNECTING)
+        if config.source.file:
+            check_file(config.source)
         self.target = Target(config.target, config.name, self._epoch, config.timeout)
         try:
             name = client_name(config.name, self.target.checkpoint.epoch)
-            self.source = PsyncSource(config.source, name, config.timeout)
+            self.source: Source = (
+                FileSource(config.source)
+                if config.source.file
+                else PsyncSource(config.source, name, config.timeout)
+            )
             try:
                 return self._run(name)
             finally:
@@ -98,10 +106,12 @@ class Session:
     def _run(self, name: str) -> Outcome:
         config = self.config
         self._check_pair()
+        if self.source.limits:
+            self.meter.log(Level.WARNING, "source.limits", self.source.limits)
         self._keyspace = self.source.keyspace()
         self._replication = self.source.replication()
         self.pipeline = Pipeline(self.target.client.connection)
-        self.watch = SourceWatch(config.source, name, config.timeout)
+        self.watch = SourceWatch(config.source, name, config.timeout) if self.source.follows else None
         self.deferred = Deferred(config.source, config.target, config.name, name, min(5.0, config.timeout))
         self.wiring = Wiring(
             config,
@@ -121,7 +131,8 @@ class Session:
             self._mark_fault(error)
             raise
         finally:
-            self.watch.close()
+            if self.watch is not None:
+                self.watch.close()
 
     def _check_pair(self) -> None:
         if self.source.facts.run_id and self.source.facts.run_id == self.target.facts.run_id:
@@ -139,11 +150,19 @@ class Session:
                 advice="Make sure that it is the right server and may be written from the beginning, then allow a full "
                 "synchronization (--allow-full-resync).",
             )
-        if checkpoint.resumable and self.config.phases is Phases.FULL_INCREMENTAL:
+        if self._resumable:
             self.source.start(checkpoint.replication_id, checkpoint.offset)
         else:
             self.source.start("?", -1)
         self.meter.phase(Phase.WAITING)
+
+    @property
+    def _resumable(self) -> bool:
+        return (
+            self.source.resumes
+            and self.target.checkpoint.resumable
+            and self.config.phases is Phases.FULL_INCREMENTAL
+        )
 
     def _mark_fault(self, error: errors.EngineError) -> None:
         """So that no later run goes on over data that is not right. Best effort: the error itself is reported anyway."""
@@ -221,7 +240,7 @@ class Session:
                 self._begin_partial(event)
 
     def _begin_full(self, event: psync.FullResync) -> None:
-        if self.wiring.checkpoint.resumable and self.config.phases is Phases.FULL_INCREMENTAL:
+        if self._resumable:
             self._consent(self._why_full())
         self._full = FullPhase(self.wiring, event, self._keyspace)
         self._step = _Step.SNAPSHOT
@@ -282,6 +301,8 @@ class Session:
         self._begin_stream()
 
     def _begin_stream(self) -> None:
+        if self.watch is None:
+            raise errors.ProtocolError("a stream begins where none can follow")
         self._incremental = IncrementalPhase(self.wiring, self.watch)
         self.meter.followed = True
         self._step = _Step.STREAM
@@ -380,9 +401,10 @@ class Session:
     def _update(self) -> None:
         """The counters that nobody keeps as they change."""
         progress = self.progress
-        progress.source_offset = self.watch.offset
         progress.bytes_out = self._bytes_out_before + self.pipeline.connection.sent
-        if progress.applied_offset is not None:
+        if self.watch is not None:
+            progress.source_offset = self.watch.offset
+        if self.watch is not None and progress.applied_offset is not None:
             progress.lag_bytes, progress.lag_seconds = self.watch.lag(progress.applied_offset)
         if self._full is not None and self._step is _Step.SNAPSHOT:
             self._full.show_percent()

@@ -14,6 +14,10 @@ from migrations_app.engine.protocol.resp import ReplyError
 class PsyncSource:
     """The replication connection. `connection` is to be polled; what is read from it goes through `decoder`."""
 
+    follows = True
+    resumes = True
+    limits = ""
+
     def __init__(self, endpoint: Endpoint, name: str, timeout: float) -> None:
         client = Client(endpoint, timeout=timeout, name=name)
         self.connection: Connection = client.connection
