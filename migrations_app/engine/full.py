@@ -37,8 +37,7 @@ class FullPhase:
         progress.keys_total = sum(chosen.values()) if keyspace is not None else None
         target.has_databases(frozenset(chosen))
         held = before.held if again else target.occupied()
-        cleared = self._clear(held) if again else []
-        target.forget_notes()
+        clear = self._to_clear(held) if again else []
         wiring.checkpoint = Checkpoint(
             epoch=before.epoch,
             phase=FULL,
@@ -46,7 +45,7 @@ class FullPhase:
             offset=event.offset,
             held=held,
         )
-        target.run([*cleared, wiring.checkpoint.command(config.name)])
+        target.start_over(clear, wiring.checkpoint.command(config.name))
         incremental = config.phases is Phases.FULL_INCREMENTAL
         version = target.facts.version
         plan = SnapshotPlan(
@@ -135,8 +134,8 @@ class FullPhase:
         wiring.target.run([wiring.checkpoint.command(wiring.config.name)])
         return True
 
-    def _clear(self, held: frozenset[int]) -> list[list[bytes]]:
-        """Empty what an earlier attempt of this link has filled: the source may have deleted keys since.
+    def _to_clear(self, held: frozenset[int]) -> list[int]:
+        """The databases that an earlier attempt of this link has filled: the source may have deleted keys since.
 
         Databases that held keys of others before the first attempt are not cleared.
         """
@@ -160,8 +159,4 @@ class FullPhase:
         wiring.meter.log(
             Level.INFO, "full.cleared", "what the last attempt had written is cleared", databases=clear
         )
-        flush = [b"FLUSHDB", b"ASYNC"] if target.facts.version >= (4,) else [b"FLUSHDB"]
-        commands: list[list[bytes]] = []
-        for number in clear:
-            commands += [[b"SELECT", b"%d" % number], flush]
-        return [*commands, [b"SELECT", b"0"]]
+        return clear

@@ -13,7 +13,6 @@ from enum import Enum, auto
 
 from migrations_app.engine import errors
 from migrations_app.engine.checkpoint import client_name
-from migrations_app.engine.client import Client
 from migrations_app.engine.config import LinkConfig, Outcome, Phases
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.filter import DatabaseFilter
@@ -26,8 +25,8 @@ from migrations_app.engine.source.base import Source
 from migrations_app.engine.source.file import FileSource, check_file
 from migrations_app.engine.source.psync import PsyncSource
 from migrations_app.engine.source.watch import SourceWatch
+from migrations_app.engine.target.opening import open_target
 from migrations_app.engine.target.pipeline import Pipeline
-from migrations_app.engine.target.standalone import Target
 from migrations_app.engine.wiring import Wiring
 
 _SNAPSHOT_BLOCK = 256 * 1024
@@ -73,7 +72,7 @@ class Session:
         self.meter.phase(Phase.CONNECTING)
         if config.source.file:
             check_file(config.source)
-        self.target = Target(config.target, config.name, self._epoch, config.timeout)
+        self.target = open_target(config.target, config.name, self._epoch, config.timeout)
         try:
             name = client_name(config.name, self.target.checkpoint.epoch)
             self.source: Source = (
@@ -167,8 +166,7 @@ class Session:
     def _mark_fault(self, error: errors.EngineError) -> None:
         """So that no later run goes on over data that is not right. Best effort: the error itself is reported anyway."""
         try:
-            with Client(self.config.target, timeout=5.0) as client:
-                client.execute("HSET", self.target.key, "fault", error.message)
+            self.target.mark_fault(error.message)
         except errors.EngineError as failure:
             self.meter.log(
                 Level.WARNING,
@@ -179,7 +177,7 @@ class Session:
     # --- the loop -------------------------------------------------------------------------------------------------
 
     def _loop(self) -> Outcome:
-        source, target = self.source.connection, self.pipeline.connection
+        source = self.source.connection
         poller = select.poll()
         while True:
             outcome = self._timers()
@@ -195,11 +193,10 @@ class Session:
                     source
                 )  # with no event asked for, a hang-up would still wake the loop, for ever
             self._reading = reading
-            poller.register(target, select.POLLIN | (select.POLLOUT if self.pipeline.unsent else 0))
+            self.pipeline.register(poller)
             ready = source.buffered and reading
             events = dict(poller.poll(0 if ready else 5 if self.deferred.busy else 50))
-            if events.get(target.fileno(), 0) or target.buffered:
-                self._confirmed(self.pipeline.read())
+            self._confirmed(self.pipeline.ready(events))
             if reading and (ready or events.get(source.fileno(), 0)):
                 self._read_source()
             self._confirmed(self.pipeline.completed())
@@ -401,7 +398,7 @@ class Session:
     def _update(self) -> None:
         """The counters that nobody keeps as they change."""
         progress = self.progress
-        progress.bytes_out = self._bytes_out_before + self.pipeline.connection.sent
+        progress.bytes_out = self._bytes_out_before + self.pipeline.sent
         if self.watch is not None:
             progress.source_offset = self.watch.offset
         if self.watch is not None and progress.applied_offset is not None:

@@ -10,8 +10,7 @@ from migrations_app.engine.config import LinkConfig
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.filter import DatabaseFilter
 from migrations_app.engine.meter import Meter
-from migrations_app.engine.target.pipeline import Pipeline
-from migrations_app.engine.target.standalone import Target
+from migrations_app.engine.target.base import Target, TargetPipeline
 
 
 @dataclass(slots=True)
@@ -21,7 +20,7 @@ class Wiring:
     config: LinkConfig
     meter: Meter
     target: Target
-    pipeline: Pipeline
+    pipeline: TargetPipeline
     filter: DatabaseFilter
     deferred: Deferred
     checkpoint: Checkpoint

@@ -6,6 +6,7 @@ here: the owner polls the socket and calls `write` and `read`.
 
 from __future__ import annotations
 
+import select
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -90,6 +91,21 @@ class Pipeline:
     def idle(self) -> bool:
         """Whether everything is confirmed."""
         return not self._groups
+
+    @property
+    def sent(self) -> int:
+        """Bytes that the connection has sent."""
+        return self.connection.sent
+
+    def register(self, poller: select.poll) -> None:
+        """Ask the poller for answers, and for room where something waits to be sent."""
+        poller.register(self.connection, select.POLLIN | (select.POLLOUT if self.unsent else 0))
+
+    def ready(self, events: dict[int, int]) -> list[Any]:
+        """Take what came with these events (file descriptor → events); the marks of the groups that are complete now."""
+        if self.connection.fileno() in events or self.connection.buffered:
+            return self.read()
+        return []
 
     def write(self) -> None:
         """Send what the socket takes without waiting."""

@@ -14,41 +14,26 @@ from migrations_app.engine.checkpoint import (
     deferred_key,
 )
 from migrations_app.engine.client import Client
-from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.protocol.resp import ReplyError
 
 
-class Target:
+class StandaloneTarget:
     """Owns the connection of one link to its target, from the takeover on."""
 
-    def __init__(self, endpoint: Endpoint, link: str, epoch: int | None, timeout: float) -> None:
+    def __init__(self, client: Client, facts: ServerFacts, link: str, epoch: int | None) -> None:
         self.link = link
         self.key = checkpoint_key(link)
-        # Named before the first look at the checkpoint: a newer owner finds this connection, or this one its epoch.
-        self.client = Client(endpoint, timeout=timeout, name=client_prefix(link))
-        try:
-            self.facts = ServerFacts.of(self.client)
-            self._check()
-            self.checkpoint = self._claim(epoch)
-        except BaseException:
-            self.client.close()
-            raise
+        self.client = client
+        self.facts = facts
+        if not facts.master:
+            raise errors.TargetReadOnly(
+                f"{client.endpoint.address}: the target is a replica; nothing was written"
+            )
+        self.checkpoint = self._claim(epoch)
 
     def close(self) -> None:
         self.client.close()
-
-    def _check(self) -> None:
-        address = self.client.endpoint.address
-        if self.facts.loading:
-            raise errors.ServerLoading(f"{address}: the target is loading its data")
-        if self.facts.cluster:
-            raise errors.UnsupportedData(
-                f"{address}: the target is a node of a cluster",
-                advice="Choose a standalone server as the target.",
-            )
-        if not self.facts.master:
-            raise errors.TargetReadOnly(f"{address}: the target is a replica; nothing was written")
 
     def _claim(self, epoch: int | None) -> Checkpoint:
         """Become the one writer: store the epoch, close the connections of earlier owners, then read how far they came.
@@ -74,7 +59,7 @@ class Target:
                     raise client.error(reply, "HMSET")
             if replies[-1] is not None:  # null: somebody else wrote the checkpoint meanwhile
                 break
-        self._kill_earlier()
+        kill_earlier(client, self.link, self.facts.version)
         return self._read()
 
     def _read(self) -> Checkpoint:
@@ -83,28 +68,9 @@ class Target:
             raise errors.ProtocolError(f"{self.client.endpoint.address}: HGETALL did not answer with a list")
         return Checkpoint.read(dict(zip(reply[::2], reply[1::2], strict=True)))  # type: ignore[arg-type]
 
-    def _kill_earlier(self) -> None:
-        client = self.client
-        # CLIENT ID is known from 5.0 on; before, the address of this end tells the connections apart.
-        by_id = self.facts.version >= (5,)
-        own = str(client.execute("CLIENT", "ID")) if by_id else client.connection.local_address
-        listing = client.execute("CLIENT", "LIST")
-        for line in (listing if isinstance(listing, bytes) else b"").decode("utf-8", "replace").splitlines():
-            fields = dict(part.split("=", 1) for part in line.split(" ") if "=" in part)
-            ours = fields.get("id" if by_id else "addr") == own
-            if fields.get("name", "").startswith(client_prefix(self.link)) and not ours:
-                (reply,) = client.pipeline([("CLIENT", "KILL", "ID", fields["id"])])
-                if isinstance(reply, ReplyError) and reply.code == "NOPERM":
-                    raise client.error(reply, "CLIENT KILL")  # any other error: it has gone by itself
-
     def stamp(self) -> int:
         """The version number of the DUMP payloads that this server writes: the newest that it accepts."""
-        payload = self.client.execute("DUMP", self.key)
-        if not isinstance(payload, bytes) or len(payload) < 10:
-            raise errors.ProtocolError(
-                f"{self.client.endpoint.address}: DUMP of the checkpoint gave no payload"
-            )
-        return int.from_bytes(payload[-10:-8], "little")
+        return stamp_of(self.client, self.key)
 
     def has_databases(self, databases: frozenset[int]) -> None:
         """Raise when the target lacks one of them."""
@@ -139,15 +105,17 @@ class Target:
         pattern = OWN_PREFIX + b"checkpoint:*"
         return [key for page in self.client.scan(pattern) for key in page if key != self.key]
 
-    def forget_notes(self) -> None:
-        """Delete the names of keys that an earlier phase has noted, in all databases."""
-        self.run(
-            [
-                command
-                for database in self.client.keyspace()
-                for command in ([b"SELECT", b"%d" % database], [b"DEL", deferred_key(self.link)])
-            ]
-        )
+    def start_over(self, clear: list[int], command: list[bytes]) -> None:
+        """Begin a full phase: forget what an earlier one has noted, empty the databases `clear`, store the checkpoint."""
+        commands: list[list[bytes]] = []
+        for database in self.client.keyspace():
+            commands += [[b"SELECT", b"%d" % database], [b"DEL", deferred_key(self.link)]]
+        self.run(commands)
+        flush = [b"FLUSHDB", b"ASYNC"] if self.facts.version >= (4,) else [b"FLUSHDB"]
+        commands = []
+        for database in clear:
+            commands += [[b"SELECT", b"%d" % database], flush]
+        self.run([*commands, [b"SELECT", b"0"], command])
 
     def run(self, commands: list[list[bytes]]) -> None:
         """Commands in one MULTI/EXEC, each checked; they begin in database 0, whatever was selected before."""
@@ -164,3 +132,31 @@ class Target:
         for command, result in zip(commands, results, strict=True):
             if isinstance(result, ReplyError):
                 raise self.client.error(result, command[0].decode())
+
+    def mark_fault(self, message: str) -> None:
+        """Note in the checkpoint, over a connection of its own, why the data cannot be trusted."""
+        with Client(self.client.endpoint, timeout=5.0) as client:
+            client.execute("HSET", self.key, "fault", message)
+
+
+def kill_earlier(client: Client, link: str, version: tuple[int, ...]) -> None:
+    """Close all other connections of the link at the server of this one."""
+    # CLIENT ID is known from 5.0 on; before, the address of this end tells the connections apart.
+    by_id = version >= (5,)
+    own = str(client.execute("CLIENT", "ID")) if by_id else client.connection.local_address
+    listing = client.execute("CLIENT", "LIST")
+    for line in (listing if isinstance(listing, bytes) else b"").decode("utf-8", "replace").splitlines():
+        fields = dict(part.split("=", 1) for part in line.split(" ") if "=" in part)
+        ours = fields.get("id" if by_id else "addr") == own
+        if fields.get("name", "").startswith(client_prefix(link)) and not ours:
+            (reply,) = client.pipeline([("CLIENT", "KILL", "ID", fields["id"])])
+            if isinstance(reply, ReplyError) and reply.code == "NOPERM":
+                raise client.error(reply, "CLIENT KILL")  # any other error: it has gone by itself
+
+
+def stamp_of(client: Client, key: bytes) -> int:
+    """The version number of the DUMP payloads that a server writes; `key` is one that it has."""
+    payload = client.execute("DUMP", key)
+    if not isinstance(payload, bytes) or len(payload) < 10:
+        raise errors.ProtocolError(f"{client.endpoint.address}: DUMP of the checkpoint gave no payload")
+    return int.from_bytes(payload[-10:-8], "little")

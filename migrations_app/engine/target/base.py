@@ -1,0 +1,74 @@
+"""What a link needs of its target, whether that is one server or the masters of a cluster."""
+
+from __future__ import annotations
+
+import select
+from typing import Any, Protocol
+
+from migrations_app.engine.checkpoint import Checkpoint
+from migrations_app.engine.facts import ServerFacts
+from migrations_app.engine.target.pipeline import Group
+
+
+class Target(Protocol):
+    """Taken over for one link; `close` it."""
+
+    key: bytes  # of the checkpoint
+    facts: ServerFacts
+    checkpoint: Checkpoint  # as it was when the target was taken over
+
+    def close(self) -> None: ...
+
+    def stamp(self) -> int:
+        """The version number of the DUMP payloads that it writes: the newest that it accepts."""
+
+    def has_databases(self, databases: frozenset[int]) -> None:
+        """Raise when it lacks one of them."""
+
+    def occupied(self) -> frozenset[int]:
+        """Databases that hold keys other than the product's own."""
+
+    def other_links(self) -> list[bytes]:
+        """Checkpoints of other links in it."""
+
+    def start_over(self, clear: list[int], command: list[bytes]) -> None:
+        """Begin a full phase: forget what an earlier one has noted, empty the databases `clear`, store the checkpoint."""
+
+    def run(self, commands: list[list[bytes]]) -> None:
+        """Commands on the checkpoint alone, in one transaction, each checked. Only while the pipeline is idle."""
+
+    def mark_fault(self, message: str) -> None:
+        """Note in the checkpoint, over a connection of its own, why the data cannot be trusted."""
+
+
+class TargetPipeline(Protocol):
+    """What is queued belongs to a group; a group is complete when all of it is confirmed. Groups complete in order."""
+
+    unsent: int  # bytes that wait here
+    waiting_since: float | None  # monotonic; when the oldest unanswered command began to wait
+
+    @property
+    def sent(self) -> int:
+        """Bytes, since the attempt began."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything is confirmed."""
+
+    def open(self, mark: Any, *, transaction: bool = False) -> Group: ...
+
+    def add(self, group: Group, data: bytes, replies: int) -> None: ...
+
+    def close(self, group: Group) -> None: ...
+
+    def register(self, poller: select.poll) -> None:
+        """Ask the poller for what is waited for now."""
+
+    def ready(self, events: dict[int, int]) -> list[Any]:
+        """Take what came with these events (file descriptor → events); the marks of the groups that are complete now."""
+
+    def completed(self) -> list[Any]:
+        """The marks of the groups that are complete now, in order; they are forgotten."""
+
+    def write(self) -> None:
+        """Send what goes without waiting."""
