@@ -4,15 +4,22 @@ Plain typed functions and small classes over contiguous buffers. Every length fr
 before it is used. Nothing here knows sockets, filters or the shape of a link.
 
 Formats: `rdb.h`, `rdb.c`, `lzf_d.c` and `cluster.c` (DUMP trailer) of Redis and Valkey, read as descriptions.
+
+This file is Cython in its pure-Python mode. Compiled, a `p_uchar` is a pointer into the caller's buffer; interpreted, the buffer
+itself, which is indexed in the same way. Where both need different words for speed, `cython.compiled` chooses; what comes out is the
+same. Loops that run without the interpreter's lock never raise: they stop in front of whatever is damaged, incomplete or rare, and
+the code behind them says what it is.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import anycrc
+import cython
 
 from migrations_app.engine.checkpoint import OWN_PREFIX
 from migrations_app.engine.errors import (
@@ -24,10 +31,16 @@ from migrations_app.engine.errors import (
 )
 from migrations_app.engine.protocol.resp import encode
 
-COMPILED: Final = not __file__.endswith(".py")
+if cython.compiled:
+    from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+    from cython.cimports.libc.stdlib import free, realloc
+    from cython.cimports.libc.string import memcmp, memcpy, memmove
+
+COMPILED: Final = bool(cython.compiled)
 _crc64 = anycrc.Model("CRC64-REDIS").calc
 
 MAX_LENGTH: Final = 1 << 40  # no length on the wire is near this; a larger one is damage
+_MAX = cython.declare(cython.ulonglong, MAX_LENGTH)
 _LZF: Final = 3
 
 
@@ -37,6 +50,81 @@ def crc64(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
 
 
 # --- lengths and strings of a snapshot ------------------------------------------------------------------------------
+
+
+@cython.cfunc
+@cython.nogil
+@cython.inline
+@cython.exceptval(check=False)
+def _length_width(first: cython.int) -> cython.Py_ssize_t:
+    """How many bytes a length takes that begins with `first`; 0 where none does."""
+    if first < 0x40:
+        return 1
+    if first < 0x80:
+        return 2
+    return 5 if first == 0x80 else 9 if first == 0x81 else 0
+
+
+@cython.cfunc
+@cython.nogil
+@cython.inline
+@cython.exceptval(check=False)
+def _length_at(p: cython.p_uchar, pos: cython.Py_ssize_t, width: cython.Py_ssize_t) -> cython.longlong:
+    """The length there, which takes `width` bytes; one that cannot be true comes out as `MAX_LENGTH` + 1."""
+    value: cython.ulonglong = 0
+    place: cython.Py_ssize_t
+    if width <= 2:
+        return p[pos] if width == 1 else (p[pos] & 0x3F) << 8 | p[pos + 1]
+    for place in range(pos + 1, pos + width):
+        value = value << 8 | p[place]
+    return value if value <= _MAX else _MAX + 1
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _string_end(p: cython.p_uchar, pos: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """Where the string at `pos` ends, maybe beyond `end`; -1: its header is not complete; -2: it is damaged."""
+    first: cython.int
+    width: cython.Py_ssize_t
+    length: cython.longlong
+    plain: cython.longlong
+    if pos >= end:
+        return -1
+    first = p[pos]
+    if first < 0x40:
+        return pos + 1 + first
+    if first < 0xC0:
+        width = _length_width(first)
+        if not width:
+            return -2
+        if pos + width > end:
+            return -1
+        length = _length_at(p, pos, width)
+        return pos + width + length if length <= _MAX else -2
+    if first < 0xC3:
+        return pos + 1 + (1 << (first - 0xC0))
+    if first != 0xC3:
+        return -2
+    pos += 1
+    if pos >= end:
+        return -1
+    width = _length_width(p[pos])
+    if not width:
+        return -2
+    if pos + width >= end:
+        return -1
+    length = _length_at(p, pos, width)
+    pos += width
+    width = _length_width(p[pos])
+    if not width:
+        return -2
+    if pos + width > end:
+        return -1
+    plain = _length_at(p, pos, width)
+    if length > _MAX or plain > _MAX:
+        return -2
+    return pos + width + length
 
 
 def read_length(buf: bytes | bytearray, pos: int, end: int) -> tuple[int, int]:
@@ -93,26 +181,24 @@ def string_extent(buf: bytes | bytearray, pos: int, end: int) -> tuple[int, int]
     return start, start + packed
 
 
-def skip_strings(buf: bytes | bytearray, pos: int, end: int, count: int) -> tuple[int, int]:
+def skip_strings(
+    buf: bytes | bytearray, pos: cython.Py_ssize_t, end: cython.Py_ssize_t, count: cython.longlong
+) -> tuple[int, int]:
     """Step over up to `count` complete strings → (position, strings left)."""
+    p: cython.p_uchar = buf
+    stop: cython.Py_ssize_t
+    first: cython.int
     while count and pos < end:
-        first = buf[pos]
+        first = p[pos]
         if first < 0x40:
             stop = pos + 1 + first
-        elif first < 0x80:
-            if pos + 2 > end:
-                break
-            stop = pos + 2 + (((first & 0x3F) << 8) | buf[pos + 1])
-        elif 0xC0 <= first < 0xC3:
-            stop = pos + 1 + (1 << (first & 3))
-        elif first == 0xC3 and pos + 5 <= end and buf[pos + 1] < 0x40 and buf[pos + 2] < 0x80:
-            # Compressed, and both lengths are short: the most common of the long forms.
-            stop = pos + (3 if buf[pos + 2] < 0x40 else 4) + buf[pos + 1]
+        elif first == 0xC3 and pos + 5 <= end and p[pos + 1] < 0x40 and p[pos + 2] < 0x80:
+            stop = pos + (3 if p[pos + 2] < 0x40 else 4) + p[pos + 1]
         else:
-            _, stop = string_extent(buf, pos, end)
-            if stop < 0:
-                break
-        if stop > end:
+            stop = _string_end(p, pos, end)
+        if stop == -2:
+            string_extent(buf, pos, end)  # raises
+        if stop < 0 or stop > end:
             break
         pos = stop
         count -= 1
@@ -223,38 +309,69 @@ _VALKEY_ONLY: Final[dict[int, tuple[Step, ...]]] = {
 }
 # Types whose whole value is one string: string, zipmap, ziplists, intset, listpacks.
 SINGLE: Final = frozenset({0, 9, 10, 11, 12, 13, 16, 17, 20})
-_IS_SINGLE: Final = bytes(kind in SINGLE for kind in range(256))
-_SHORT_LOOPS: Final = frozenset({1, 2, 4, 5, 14, 18})
-_KINDS: Final = [bytes((kind,)) for kind in range(256)]
-STREAMS: Final = frozenset({15, 19, 21})
+STREAMS: Final = frozenset({15, 19, 21, 26})
+
+# How the quick way finds the end of a value, by type byte; 0: it does not.
+_FORM_SINGLE = cython.declare(cython.int, 1)  # one string
+_FORM_STRINGS = cython.declare(cython.int, 2)  # a count, strings
+_FORM_PAIRS = cython.declare(cython.int, 3)  # a count, pairs of strings
+_FORM_SCORED = cython.declare(cython.int, 4)  # a count, strings with 8 bytes behind each
+_FORM_NODES = cython.declare(cython.int, 5)  # a count, lengths with a string behind each
+_FORMS: Final = dict.fromkeys(SINGLE, _FORM_SINGLE) | {
+    1: _FORM_STRINGS, 2: _FORM_STRINGS, 14: _FORM_STRINGS, 4: _FORM_PAIRS, 5: _FORM_SCORED, 18: _FORM_NODES
+}  # fmt: skip
 
 
-def short_extent(kind: int, buf: bytes | bytearray, pos: int, end: int) -> int:
-    """The end of a value of the common kinds, if it is complete; -1 if it is not, or if it takes a `ValueWalker`."""
-    if _IS_SINGLE[kind]:
-        _, stop = string_extent(buf, pos, end)
-        return stop if stop <= end else -1
-    if kind not in _SHORT_LOOPS:
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _value_end(
+    form: cython.int, p: cython.p_uchar, pos: cython.Py_ssize_t, end: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Where the value at `pos` ends; -1: it is not complete; -2: it is damaged."""
+    width: cython.Py_ssize_t
+    count: cython.longlong
+    first: cython.int
+    if form == _FORM_SINGLE:
+        pos = _string_end(p, pos, end)
+        return pos if pos <= end else -1
+    if pos >= end:
         return -1
-    count, pos = read_length(buf, pos, end)
-    if pos < 0 or count > MAX_LENGTH:
+    width = _length_width(p[pos])
+    if not width:
+        return -2
+    if pos + width > end:
         return -1
-    if kind == 18:
-        while count and pos < end and buf[pos] < 0x40:  # container, then a node
-            pos, left = skip_strings(buf, pos + 1, end, 1)
-            if left:
+    count = _length_at(p, pos, width)
+    if count > _MAX:
+        return -2
+    pos += width
+    if form == _FORM_PAIRS:
+        count *= 2
+    while count:
+        if pos >= end:
+            return -1
+        if form == _FORM_NODES:
+            width = _length_width(p[pos])
+            if not width:
+                return -2
+            pos += width
+            if pos >= end:
                 return -1
-            count -= 1
-    elif kind == 5:
-        while count:
-            pos, left = skip_strings(buf, pos, end, 1)
+        first = p[pos]
+        if first < 0x40:
+            pos += 1 + first
+        elif first == 0xC3 and pos + 5 <= end and p[pos + 1] < 0x40 and p[pos + 2] < 0x80:
+            # Compressed, and both lengths are short: the most common of the long forms.
+            pos += (3 if p[pos + 2] < 0x40 else 4) + p[pos + 1]
+        else:
+            pos = _string_end(p, pos, end)
+            if pos < 0:
+                return pos
+        if form == _FORM_SCORED:
             pos += 8
-            if left or pos > end:
-                return -1
-            count -= 1
-    else:
-        pos, count = skip_strings(buf, pos, end, count * 2 if kind == 4 else count)
-    return -1 if count else pos
+        count -= 1
+    return pos if pos <= end else -1
 
 
 class ValueWalker:
@@ -453,12 +570,13 @@ class SnapshotPlan:
     commands, however small they are. With `replace` off a key that exists answers BUSYKEY, and strings go as RESTORE, too. `verb`
     stands before the key instead of RESTORE, such as EVALSHA, its script, 1. A value that goes as commands is built under
     `stage(key)` and finished by `commit(key, staged)`. `mset` off keeps strings out of MSET, which a cluster does not take.
-    `on_aux` gives the commands that a fact (name, value) of the snapshot becomes.
+    `on_aux` gives the commands that a fact (name, value) of the snapshot becomes. `unpack` has short strings that came compressed go
+    uncompressed, which spares the target work; only compiled code is quick enough for it to pay.
     """
 
     __slots__ = (
         "commit", "databases", "defer_before", "mset", "on_aux", "own_prefix", "replace", "rewrite_from", "rewrite_kinds",
-        "rewriter", "stage", "stamp", "stream_from", "target_version", "verb", "wants_key",
+        "rewriter", "stage", "stamp", "stream_from", "target_version", "unpack", "verb", "wants_key",
     )  # fmt: skip
 
     def __init__(
@@ -480,7 +598,9 @@ class SnapshotPlan:
         commit: Callable[[bytes, bytes], list[list[bytes]]] | None = None,
         mset: bool = True,
         on_aux: Callable[[bytes, bytes], list[list[bytes]]] | None = None,
+        unpack: bool = COMPILED,
     ) -> None:
+        self.unpack = unpack
         self.rewrite_from = rewrite_from
         self.rewriter = rewriter
         self.stamp = stamp.to_bytes(2, "little")
@@ -523,6 +643,542 @@ class SnapshotBatch:
         self.rest = b""  # what follows the snapshot in the block that ended it
 
 
+_GROUP_KEYS = cython.declare(cython.Py_ssize_t, 32)  # strings in one MSET, at most
+_GROUP_BYTES = cython.declare(cython.Py_ssize_t, 64 * 1024)
+_GROUP_HEAD = cython.declare(cython.Py_ssize_t, 15)  # of "*65", "$4" and "MSET" with their line ends
+_SPARE = cython.declare(
+    cython.Py_ssize_t, 64
+)  # what is read to find the extent of a key is in the buffer if so many bytes follow
+_WAIT: Final = (
+    128 * 1024
+)  # an incomplete value is waited for up to here; a longer one is walked over several blocks
+_LONG = cython.declare(
+    cython.Py_ssize_t, 64 * 1024
+)  # a string that is longer goes as SET of its own, and compressed if it came so
+
+
+def _crc_table() -> bytes:
+    """Eight tables of 256 numbers of 64 bits, for eight bytes at a time (slicing by eight)."""
+    rows = [[0] * 256 for _ in range(8)]
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x95AC9329AC4BC9B5 if crc & 1 else 0)
+        rows[0][byte] = crc
+    for byte in range(256):
+        for row in range(1, 8):
+            before = rows[row - 1][byte]
+            rows[row][byte] = before >> 8 ^ rows[0][before & 0xFF]
+    return b"".join(number.to_bytes(8, sys.byteorder) for row in rows for number in row)
+
+
+if cython.compiled:
+    _CRC_BYTES = cython.declare(bytes, _crc_table())
+    _CRC = cython.declare(cython.p_uchar, _CRC_BYTES)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _crc64_of(p: cython.p_uchar, pos: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.ulonglong:
+    """CRC-64 of the bytes from `pos` to `end`. Compiled only: quicker than a call of the library for what is short."""
+    table: cython.p_ulonglong = cython.cast(cython.p_ulonglong, _CRC)
+    crc: cython.ulonglong = 0
+    word: cython.ulonglong
+    while end - pos >= 8:
+        word = p[pos]
+        word |= cython.cast(cython.ulonglong, p[pos + 1]) << 8
+        word |= cython.cast(cython.ulonglong, p[pos + 2]) << 16
+        word |= cython.cast(cython.ulonglong, p[pos + 3]) << 24
+        word |= cython.cast(cython.ulonglong, p[pos + 4]) << 32
+        word |= cython.cast(cython.ulonglong, p[pos + 5]) << 40
+        word |= cython.cast(cython.ulonglong, p[pos + 6]) << 48
+        word |= cython.cast(cython.ulonglong, p[pos + 7]) << 56
+        crc ^= word
+        crc = (
+            table[0x700 + (crc & 0xFF)]
+            ^ table[0x600 + (crc >> 8 & 0xFF)]
+            ^ table[0x500 + (crc >> 16 & 0xFF)]
+            ^ table[0x400 + (crc >> 24 & 0xFF)]
+            ^ table[0x300 + (crc >> 32 & 0xFF)]
+            ^ table[0x200 + (crc >> 40 & 0xFF)]
+            ^ table[0x100 + (crc >> 48 & 0xFF)]
+            ^ table[crc >> 56]
+        )
+        pos += 8
+    while pos < end:
+        crc = table[(crc ^ p[pos]) & 0xFF] ^ crc >> 8
+        pos += 1
+    return crc
+
+
+@cython.cfunc
+@cython.nogil
+@cython.inline
+@cython.exceptval(check=False)
+def _put(
+    out: cython.p_uchar, at: cython.Py_ssize_t, p: cython.p_uchar, size: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """Copy `size` bytes to `out` at `at` → the position behind them. Compiled only."""
+    memcpy(out + at, p, size)
+    return at + size
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _put_number(out: cython.p_uchar, at: cython.Py_ssize_t, number: cython.longlong) -> cython.Py_ssize_t:
+    """Decimal digits of a number → the position behind them. Compiled only."""
+    digits = cython.declare(cython.uchar[24])
+    count: cython.Py_ssize_t = 0
+    rest: cython.ulonglong
+    if number < 0:
+        out[at] = 0x2D
+        at += 1
+        rest = 0 - cython.cast(cython.ulonglong, number)
+    else:
+        rest = number
+    while True:
+        digits[count] = 0x30 + cython.cast(cython.int, rest % 10)
+        count += 1
+        rest //= 10
+        if not rest:
+            break
+    while count:
+        count -= 1
+        out[at] = digits[count]
+        at += 1
+    return at
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _put_bulk(
+    out: cython.p_uchar, at: cython.Py_ssize_t, p: cython.p_uchar, size: cython.Py_ssize_t
+) -> cython.Py_ssize_t:
+    """A bulk string → the position behind it. Compiled only."""
+    out[at] = 0x24
+    at = _put_number(out, at + 1, size)
+    out[at] = 13
+    out[at + 1] = 10
+    memcpy(out + at + 2, p, size)
+    at += 2 + size
+    out[at] = 13
+    out[at + 1] = 10
+    return at + 2
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _put_plain(
+    out: cython.p_uchar,
+    at: cython.Py_ssize_t,
+    p: cython.p_uchar,
+    pos: cython.Py_ssize_t,
+    stop: cython.Py_ssize_t,
+    plain: cython.Py_ssize_t,
+) -> cython.bint:
+    """Undo LZF: `plain` bytes to `out` at `at`; False for damaged input. Compiled only."""
+    begin: cython.Py_ssize_t = at
+    end: cython.Py_ssize_t = at + plain
+    control: cython.Py_ssize_t
+    run: cython.Py_ssize_t
+    back: cython.Py_ssize_t
+    while pos < stop:
+        control = p[pos]
+        pos += 1
+        if control < 32:
+            run = control + 1
+            if pos + run > stop or at + run > end:
+                return False
+            memcpy(out + at, p + pos, run)
+            pos += run
+            at += run
+            continue
+        run = control >> 5
+        if run == 7:
+            if pos >= stop:
+                return False
+            run += p[pos]
+            pos += 1
+        run += 2
+        if pos >= stop:
+            return False
+        back = ((control & 0x1F) << 8) + p[pos] + 1
+        pos += 1
+        if at - back < begin or at + run > end:
+            return False
+        while run:
+            out[at] = out[at - back]
+            at += 1
+            run -= 1
+    return at == end
+
+
+@cython.cclass
+class _Writer:
+    """The quick way for what most keys are: complete in the buffer, of a common form, nothing special about them.
+
+    Strings without expiry go as MSET in groups, strings with one as SET … PXAT, all else as RESTORE. What is not like that is left
+    to `SnapshotKernel`. `unpack` has short strings that came compressed go as what they are; the interpreter is too slow for that.
+    """
+
+    _data: cython.p_uchar
+    _size: cython.Py_ssize_t
+    _room: cython.Py_ssize_t
+    _group: cython.Py_ssize_t  # where the open MSET begins; -1: there is none
+    _group_keys: cython.int
+    _mset: cython.bint
+    _pxat: cython.bint
+    _unpack: cython.bint
+    _own: bytes
+    _forms: bytes
+    _stamp: bytes
+    _restore: bytes
+    _tail: bytes
+    _defer_before: cython.longlong
+    _parts: list[bytes]
+    _group_bytes: cython.Py_ssize_t
+    _failed: cython.bint
+    _restore_at: cython.p_uchar
+    _restore_size: cython.Py_ssize_t
+    _stamp_at: cython.p_uchar
+    _tail_at: cython.p_uchar
+    _tail_size: cython.Py_ssize_t
+    commands = cython.declare(cython.Py_ssize_t, visibility="readonly")
+    done = cython.declare(cython.Py_ssize_t, visibility="readonly")  # keys
+
+    def __init__(self, plan: SnapshotPlan, absttl: bool, pxat: bool) -> None:
+        self._group = -1
+        self._group_keys = 0
+        self._group_bytes = 0
+        self._mset = plan.mset
+        self._pxat = pxat
+        self._unpack = plan.unpack
+        self._own = plan.own_prefix
+        self._forms = bytes(0 if kind in plan.rewrite_kinds else _FORMS.get(kind, 0) for kind in range(256))
+        self._stamp = plan.stamp
+        self._restore = b"*%d\r\n$7\r\nRESTORE\r\n" % (5 + absttl)
+        self._tail = b"\r\n$7\r\nREPLACE\r\n" + (b"$6\r\nABSTTL\r\n" if absttl else b"")
+        self._defer_before = plan.defer_before
+        self._parts = []
+        self.commands = 0
+        self.done = 0
+        self._failed = False
+        self._restore_at, self._restore_size = self._restore, len(self._restore)
+        self._stamp_at = self._stamp
+        self._tail_at, self._tail_size = self._tail, len(self._tail)
+
+    def __dealloc__(self) -> None:
+        free(self._data)
+
+    def keys(
+        self,
+        buf: bytearray,
+        pos: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
+        expiry: cython.longlong,
+        deferred: list[tuple[bytes, int]],
+    ) -> int:
+        """Write the keys from `pos` on → the position of the first that takes the long way.
+
+        `expiry` (ms, 0: none) belongs to the first of them. `deferred` takes (key, expiry in ms) of keys that are written without
+        theirs. `take` gives the bytes; `commands` and `done` (keys) count those of this call.
+        """
+        p: cython.p_uchar = buf
+        forms: cython.p_uchar = self._forms
+        own: cython.p_uchar = self._own
+        own_size: cython.Py_ssize_t = len(self._own)
+        limit: cython.Py_ssize_t = end - _SPARE
+        at: cython.Py_ssize_t
+        size: cython.Py_ssize_t
+        value: cython.Py_ssize_t
+        stop: cython.Py_ssize_t
+        kind: cython.int
+        form: cython.int
+        place: cython.int
+        self.commands = self.done = 0
+        with cython.nogil:
+            while pos < limit:
+                at = pos + 1
+                kind = p[pos]
+                if kind == 0xFC:
+                    if cython.compiled:
+                        expiry = 0
+                        for place in range(8):
+                            expiry |= cython.cast(cython.longlong, p[at + place]) << (8 * place)
+                    else:
+                        expiry = int.from_bytes(p[at : at + 8], "little", signed=True)
+                    kind = p[at + 8]
+                    at += 9
+                form = forms[kind]
+                if not form:
+                    break
+                size = p[at]
+                if size < 0x40:
+                    at += 1
+                elif size < 0x80:
+                    size = (size & 0x3F) << 8 | p[at + 1]
+                    at += 2
+                else:
+                    break
+                value = at + size
+                if value > limit:
+                    break
+                stop = _value_end(form, p, value, end)
+                if stop < 0:
+                    break
+                if size >= own_size:
+                    if cython.compiled:
+                        if memcmp(p + at, own, own_size) == 0:
+                            break
+                    elif p.startswith(own, at):
+                        break
+                if expiry:
+                    if expiry < self._defer_before:
+                        with cython.gil:
+                            deferred.append((bytes(buf[at:value]), expiry))
+                        expiry = 0
+                    elif not self._pxat:
+                        break
+                if kind or not self._string(p, at, size, value, stop, expiry):
+                    self._value(p, at, size, kind, value, stop, expiry)
+                self.done += 1
+                expiry = 0
+                pos = stop
+            self._close()
+        return pos
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _string(
+        self,
+        p: cython.p_uchar,
+        key: cython.Py_ssize_t,
+        key_size: cython.Py_ssize_t,
+        value: cython.Py_ssize_t,
+        stop: cython.Py_ssize_t,
+        expiry: cython.longlong,
+    ) -> cython.bint:
+        """A key of the type string as MSET or SET; False if it has to go as RESTORE."""
+        first: cython.int = p[value]
+        content: cython.Py_ssize_t = value
+        size: cython.Py_ssize_t
+        number: cython.longlong = 0
+        place: cython.int
+        if first < 0xC0:
+            content = value + _length_width(first)
+            size = stop - content
+        elif first < 0xC3:
+            size = 24
+            if cython.compiled:
+                for place in range(1 << (first - 0xC0)):
+                    number |= cython.cast(cython.longlong, p[value + 1 + place]) << (8 * place)
+                place = 64 - (8 << (first - 0xC0))
+                number = cython.cast(cython.longlong, cython.cast(cython.ulonglong, number) << place) >> place
+            else:
+                number = int.from_bytes(p[value + 1 : stop], "little", signed=True)
+        elif self._unpack:
+            content = value + 1 + _length_width(p[value + 1])
+            size = _length_at(p, content, _length_width(p[content]))
+            content += _length_width(p[content])
+            if size > _LONG:
+                return False
+        else:
+            return False
+        grouped: cython.bint = self._mset and not expiry and size <= _LONG
+        if cython.compiled:
+            if not self._need(key_size + size + 160):
+                return False
+            if grouped and self._group < 0:
+                self._group = self._size
+                self._size += _GROUP_HEAD
+            elif not grouped:
+                self._close()
+            digits = cython.declare(cython.uchar[24])
+            out: cython.p_uchar = self._data
+            at: cython.Py_ssize_t = self._size
+            begin: cython.Py_ssize_t = at
+            if not grouped:
+                if expiry:
+                    at = _put(out, at, b"*5\r\n$3\r\nSET\r\n", 13)
+                else:
+                    at = _put(out, at, b"*3\r\n$3\r\nSET\r\n", 13)
+            at = _put_bulk(out, at, p + key, key_size)
+            if first < 0xC0:
+                at = _put_bulk(out, at, p + content, size)
+            elif first < 0xC3:
+                size = _put_number(digits, 0, number)
+                at = _put_bulk(out, at, digits, size)
+            else:
+                out[at] = 0x24
+                at = _put_number(out, at + 1, size)
+                out[at] = 13
+                out[at + 1] = 10
+                if not _put_plain(out, at + 2, p, content, stop, size):
+                    if grouped and not self._group_keys:
+                        self._size = self._group
+                        self._group = -1
+                    return False
+                at += 2 + size
+                out[at] = 13
+                out[at + 1] = 10
+                at += 2
+            if expiry:
+                size = _put_number(digits, 0, expiry)
+                at = _put(out, at, b"$4\r\nPXAT\r\n", 10)
+                at = _put_bulk(out, at, digits, size)
+            self._size = at
+            if grouped:
+                self._group_bytes += at - begin
+        else:
+            name = p[key : key + key_size]
+            if first < 0xC0:
+                data = p[content:stop]
+            elif first < 0xC3:
+                data = b"%d" % number
+            else:
+                try:
+                    data = lzf_decompress(bytes(p[content:stop]), size)
+                except SnapshotError:
+                    return False
+            part = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (key_size, name, len(data), data)
+            if grouped:
+                if self._group < 0:
+                    self._group = len(self._parts)
+                    self._parts.append(b"")
+                self._parts.append(part)
+                self._group_bytes += len(part)
+            else:
+                self._close()
+                if expiry:
+                    when = b"%d" % expiry
+                    part = b"*5\r\n$3\r\nSET\r\n%b$4\r\nPXAT\r\n$%d\r\n%b\r\n" % (part, len(when), when)
+                else:
+                    part = b"*3\r\n$3\r\nSET\r\n" + part
+                self._parts.append(part)
+        if grouped:
+            self._group_keys += 1
+            if self._group_keys == _GROUP_KEYS or self._group_bytes > _GROUP_BYTES:
+                self._close()
+        else:
+            self.commands += 1
+        return True
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _value(
+        self,
+        p: cython.p_uchar,
+        key: cython.Py_ssize_t,
+        key_size: cython.Py_ssize_t,
+        kind: cython.int,
+        value: cython.Py_ssize_t,
+        stop: cython.Py_ssize_t,
+        expiry: cython.longlong,
+    ) -> cython.void:
+        """A key as RESTORE: its value as it is, with the version and the checksum behind it."""
+        self._close()
+        size: cython.Py_ssize_t = stop - value + 11
+        if cython.compiled:
+            if not self._need(key_size + size + 160):
+                return
+            out: cython.p_uchar = self._data
+            at: cython.Py_ssize_t = self._size
+            begin: cython.Py_ssize_t
+            digits = cython.declare(cython.uchar[24])
+            crc: cython.ulonglong
+            place: cython.int
+            at = _put(out, at, self._restore_at, self._restore_size)
+            at = _put_bulk(out, at, p + key, key_size)
+            place = cython.cast(cython.int, _put_number(digits, 0, expiry))
+            at = _put_bulk(out, at, digits, place)
+            out[at] = 0x24
+            at = _put_number(out, at + 1, size)
+            out[at] = 13
+            out[at + 1] = 10
+            at += 2
+            begin = at
+            out[at] = cython.cast(cython.uchar, kind)
+            at = _put(out, at + 1, p + value, stop - value)
+            at = _put(out, at, self._stamp_at, 2)
+            crc = _crc64_of(out, begin, at)
+            for place in range(8):
+                out[at + place] = cython.cast(cython.uchar, crc >> (8 * place) & 0xFF)
+            self._size = _put(out, at + 8, self._tail_at, self._tail_size)
+        else:
+            payload = b"%c%b%b" % (kind, p[value:stop], self._stamp)
+            when = b"%d" % expiry
+            self._parts.append(
+                b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b%b%b"
+                % (self._restore, key_size, p[key : key + key_size], len(when), when, size, payload,
+                   _crc64(payload).to_bytes(8, "little"), self._tail)
+            )  # fmt: skip
+        self.commands += 1
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _close(self) -> cython.void:
+        """End the open MSET."""
+        count: cython.int = 1 + 2 * self._group_keys
+        if self._group < 0:
+            return
+        if cython.compiled:
+            out: cython.p_uchar = self._data
+            at: cython.Py_ssize_t = self._group
+            if count < 10:  # its head is one byte shorter than the room that was left for it
+                memmove(out + at + 14, out + at + 15, self._size - at - 15)
+                self._size -= 1
+            out[at] = 0x2A
+            at = _put_number(out, at + 1, count)
+            _put(out, at, b"\r\n$4\r\nMSET\r\n", 12)
+        else:
+            self._parts[self._group] = b"*%d\r\n$4\r\nMSET\r\n" % count
+        self._group = -1
+        self._group_keys = 0
+        self._group_bytes = 0
+        self.commands += 1
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _need(self, size: cython.Py_ssize_t) -> cython.bint:
+        """Make room for so many bytes more. Compiled only."""
+        room: cython.Py_ssize_t = self._room
+        if self._size + size <= room:
+            return True
+        room = 2 * (self._size + size)
+        data: cython.p_uchar = cython.cast(cython.p_uchar, realloc(self._data, room))
+        if data == cython.NULL:
+            self._failed = True
+            return False
+        self._data = data
+        self._room = room
+        return True
+
+    def take(self) -> bytes:
+        """What `keys` has written since the last time."""
+        if cython.compiled:
+            if self._failed:
+                raise MemoryError
+            size: cython.Py_ssize_t = self._size
+            self._size = 0
+            data: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, self._data), size)
+            if self._room > 1 << 20:
+                free(self._data)
+                self._data = cython.NULL
+                self._room = 0
+            return data
+        data = b"".join(self._parts)
+        self._parts = []
+        return data
+
+
 class SnapshotKernel:
     """Turns the bytes of a snapshot into commands for the target, block by block, however the blocks are cut.
 
@@ -555,7 +1211,10 @@ class SnapshotKernel:
         version = plan.target_version
         self._absttl = version >= (5,)
         self._pxat = version >= (6, 2)
+        self._deferred: list[tuple[bytes, int]] = []
+        self._writer = _Writer(plan, self._absttl, self._pxat)
         self._plain = plan.replace and plan.verb == (b"RESTORE",)
+        self._quick = self._plain and plan.wants_key is None
         self._head = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in plan.verb)
 
     @property
@@ -651,7 +1310,11 @@ class SnapshotKernel:
                 pos = walker.pos
                 self._key = None
                 continue
-            pos = self._short_keys(pos, end, batch)
+            if (
+                self._quick and self._wanted and self.database == self._sent_database
+                and self._idle < 0 and self._freq < 0
+            ):  # fmt: skip
+                pos = self._quick_keys(pos, end, batch)
             if pos >= end:
                 return pos
             kind = buf[pos]
@@ -666,6 +1329,9 @@ class SnapshotKernel:
             key, behind = read_string(buf, pos + 1, end)
             if behind < 0:
                 return pos
+            form = _FORMS.get(kind, 0)
+            if form and end - pos < _WAIT and _value_end(form, buf, behind, end) == -1:
+                return pos  # the quick way takes it when it is complete
             try:
                 walker.begin(kind, behind)
             except UnsupportedData as error:
@@ -681,88 +1347,20 @@ class SnapshotKernel:
             # The type byte and the key are done with: only the value stays in the buffer while it is walked.
             pos = behind
 
-    def _short_keys(self, pos: int, end: int, batch: SnapshotBatch) -> int:
-        """The quick way through what most keys are: a value of one string, complete in the buffer, nothing special about it.
-
-        Does what `_walk` does for them, without a call for each. Stops at the first key that is not like that → its position.
-        """
-        plan = self.plan
-        if not self._wanted or self.database != self._sent_database or self._idle >= 0 or self._freq >= 0:
-            return pos
-        if not self._plain or plan.wants_key is not None:
-            return pos
-        rewritten = plan.rewrite_kinds
-        buf, own, stamp, defer_before = self._buf, plan.own_prefix, plan.stamp, plan.defer_before
-        append = batch.data.append
-        arguments, tail = 5 + self._absttl, self._restore_tail([])
-        limit = end - 64  # in front of it, what is read to find the extent of key and value is in the buffer
-        expiry = self._expiry
-        count = 0
-        while pos < limit:
-            at = pos + 1
-            kind = buf[pos]
-            if kind == 0xFC:
-                expiry = int.from_bytes(buf[at : at + 8], "little", signed=True)
-                kind = buf[at + 8]
-                at += 9
-            if kind in rewritten:
-                break
-            size = buf[at]
-            if size < 0x40:
-                at += 1
-            elif size < 0x80:
-                size = (size & 0x3F) << 8 | buf[at + 1]
-                at += 2
-            else:
-                break
-            value = at + size
-            if value > limit:
-                break
-            first = buf[value]
-            content = -1
-            if not _IS_SINGLE[kind] or first >= 0xC0:
-                stop = short_extent(kind, buf, value, end)
-            elif first >= 0x80:
-                content, stop = string_extent(buf, value, end)
-            elif first < 0x40:
-                content = value + 1
-                stop = content + first
-            else:
-                content = value + 2
-                stop = content + ((first & 0x3F) << 8 | buf[value + 1])
-            key = buf[at:value]
-            if stop < 0 or stop > end or key.startswith(own) or (expiry and not self._pxat):
-                break
-            if expiry and expiry < defer_before:
-                batch.deferred.append((self.database, bytes(key), expiry))
-                expiry = 0
-            if kind == 0 and content >= 0:
-                if expiry:
-                    when = b"%d" % expiry
-                    append(
-                        b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$4\r\nPXAT\r\n$%d\r\n%b\r\n"
-                        % (size, key, stop - content, buf[content:stop], len(when), when)  # type: ignore[str-format]  # %b takes a bytearray as well
-                    )
-                else:
-                    append(
-                        b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-                        % (size, key, stop - content, buf[content:stop])  # type: ignore[str-format]  # %b takes a bytearray as well
-                    )
-            else:
-                payload = _KINDS[kind] + buf[value:stop] + stamp
-                checksum = _crc64(payload).to_bytes(8, "little")
-                when = b"%d" % expiry
-                append(
-                    b"*%d\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b%b%b"
-                    % (arguments, size, key, len(when), when, stop - value + 11, payload, checksum, tail)  # type: ignore[str-format]  # %b takes a bytearray as well
-                )
-            count += 1
-            expiry = 0
-            pos = stop
+    def _quick_keys(self, pos: int, end: int, batch: SnapshotBatch) -> int:
+        """Let the writer take what it can → the position of the first key that takes the long way."""
+        writer, deferred = self._writer, self._deferred
+        pos = writer.keys(self._buf, pos, end, self._expiry, deferred)
+        count = writer.done
         if count:
             self._expiry = 0
-            batch.commands += count
+            commands = writer.commands
+            batch.data.append(writer.take())
+            batch.commands += commands
             batch.keys[self.database] = batch.keys.get(self.database, 0) + count
+            if deferred:
+                batch.deferred += [(self.database, key, expiry) for key, expiry in deferred]
+                deferred.clear()
         return pos
 
     def _opcode(self, kind: int, pos: int, end: int, batch: SnapshotBatch) -> int:
@@ -886,25 +1484,26 @@ class SnapshotKernel:
             return
         buf, key, kind = self._buf, self._key, self._kind
         assert key is not None
-        if kind == 0 and self._plain and not extra and buf[start] < 0xC0 and (not expiry or self._pxat):
-            content, _ = string_extent(buf, start, stop)
-            value = bytes(buf[content:stop])
-            if expiry:
-                at = b"%d" % expiry
-                batch.data.append(
-                    b"*5\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$4\r\nPXAT\r\n$%d\r\n%b\r\n"
-                    % (len(key), key, len(value), value, len(at), at)
-                )
-            else:
-                batch.data.append(
-                    b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(value), value)
-                )
+        value = self._text(start, stop) if kind == 0 and self._plain and not extra else None
+        if value is not None and (not expiry or self._pxat):
+            command = [b"SET", key, value]
+            batch.data.append(encode(*command, b"PXAT", expiry) if expiry else encode(*command))
         else:
             payload = b"%c%b%b" % (kind, bytes(buf[start:stop]), self.plan.stamp)
             batch.data.append(self._restore_head(key, expiry, extra, len(payload) + 8))
             batch.data.append(payload)
             batch.data.append(crc64(payload).to_bytes(8, "little") + self._restore_tail(extra))
         batch.commands += 1
+
+    def _text(self, start: int, stop: int) -> bytes | None:
+        """A string as what it is; None where it goes as it came, compressed."""
+        buf = self._buf
+        if buf[start] == 0xC0 | _LZF:
+            _, pos = read_length(buf, start + 1, stop)
+            size, _ = read_length(buf, pos, stop)
+            if not self.plan.unpack or size > _LONG:
+                return None
+        return read_string(buf, start, stop)[0]
 
     def _restore_head(self, key: bytes, expiry: int, extra: list[bytes], size: int) -> bytes:
         plan = self.plan

@@ -136,6 +136,17 @@ def snapshot(*parts: bytes, magic: bytes = b"REDIS0011", checksum: int | None = 
     return data + (crc64(data) if checksum is None else checksum).to_bytes(8, "little")
 
 
+def single(commands: Iterable[list[bytes]]) -> list[list[bytes]]:
+    """The same with each MSET as SETs: how strings are grouped depends on how the blocks are cut."""
+    result = []
+    for command in commands:
+        if command[0] == b"MSET":
+            result += [[b"SET", *command[place : place + 2]] for place in range(1, len(command), 2)]
+        else:
+            result.append(command)
+    return result
+
+
 def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
     """`data`, cut at these places (taken modulo its length)."""
     places = sorted({cut % (len(data) + 1) for cut in cuts} | {0, len(data)})

@@ -8,7 +8,14 @@ from migrations_app.demo.dataset import fill
 from migrations_app.demo.writer import Writer
 from migrations_app.engine.commands import actions
 from migrations_app.engine.errors import SnapshotError
-from migrations_app.engine.kernel import Emitted, Entry, SnapshotKernel, SnapshotPlan, StreamKernel
+from migrations_app.engine.kernel import (
+    Emitted,
+    Entry,
+    SnapshotKernel,
+    SnapshotPlan,
+    StreamKernel,
+    split_commands,
+)
 from migrations_app.engine.protocol.psync import (
     Event,
     FullResync,
@@ -22,6 +29,7 @@ from migrations_app.engine.source.psync import PsyncSource
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
+from .build import single
 from .links import endpoint, offset_of
 
 DATABASES = (0, 3)
@@ -110,9 +118,9 @@ class Player:
         """What two plays of one recording have to agree on."""
         return (
             self.events,
-            b"".join(self.snapshot_data),
+            single(split_commands(b"".join(self.snapshot_data))),
             b"".join(self.stream_data),
-            self.commands,
+            self.commands[1],
             self.keys,
             self.deferred,
             self.entries,

@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrations_app.engine.errors import EngineError, SnapshotChecksumError, SnapshotError, UnsupportedData
-from migrations_app.engine.kernel import SnapshotBatch, SnapshotKernel, SnapshotPlan, crc64, split_commands
+from migrations_app.engine.kernel import (
+    SnapshotBatch,
+    SnapshotKernel,
+    SnapshotPlan,
+    crc64,
+    read_string,
+    split_commands,
+)
 
 from . import build
 
@@ -61,7 +68,7 @@ def test_strings_go_as_set_and_the_rest_as_restore() -> None:
     assert found.commands == [
         [b"SELECT", b"0"],
         [b"SET", b"k", b"v"],
-        [b"RESTORE", b"n", b"0", payload(0, build.number(5, 1)), b"REPLACE", b"ABSTTL"],
+        [b"SET", b"n", b"5"],
         [b"RESTORE", b"l", b"0", payload(1, listing), b"REPLACE", b"ABSTTL"],
     ]
     assert found.keys == {0: 3}
@@ -84,7 +91,8 @@ def test_every_type_is_sliced_out_unchanged(case: tuple[int, bytes, bool]) -> No
             found = read(data, cuts, stream_from=limit)
             assert found.commands[0] == [b"SELECT", b"3"]
             if found.commands[1][0] == b"SET":
-                assert (kind, value) == (0, build.string(found.commands[1][2]))
+                assert kind == 0
+                assert found.commands[1][2] == read_string(value, 0, len(value))[0]
             else:
                 assert found.commands[1][3] == payload(kind, value)
             assert found.commands[2][1] == b"next"
@@ -235,14 +243,15 @@ def test_any_chunking_gives_the_same_commands(cuts: list[int], limit: int) -> No
         if command[0] == b"RESTORE" and command[3][:1] not in (b"\0",)
     ]
     if limit == 1 << 20:
-        assert parts.data == whole.data, "to the byte, where no value goes through in pieces"
+        assert build.single(parts.commands) == build.single(whole.commands)
     assert (parts.keys, parts.deferred, parts.done) == (whole.keys, whole.deferred, whole.done)
 
 
 def test_one_byte_at_a_time() -> None:
     kernel = SnapshotKernel(plan(defer_before=5000))
     parts = Reading([kernel.feed(SAMPLE[n : n + 1]) for n in range(len(SAMPLE))])
-    assert parts.data == read(SAMPLE, defer_before=5000).data
+    whole = read(SAMPLE, defer_before=5000)
+    assert build.single(parts.commands) == build.single(whole.commands)
 
 
 @given(st.data())
@@ -271,4 +280,6 @@ def test_damage_is_refused_or_waited_for(data: st.DataObject) -> None:
                 break
     except EngineError:
         pass
-    assert out < 3 * len(damaged) + 10_000
+    assert out < 3 * len(damaged) + 5 * 65_536, (
+        "a damaged length may unpack to as much as a short string may be"
+    )

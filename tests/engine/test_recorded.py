@@ -15,7 +15,7 @@ from migrations_app.engine.kernel import split_commands
 from migrations_app.engine.protocol.psync import FullResync
 from tests.support.servers import Server
 
-from .build import pieces
+from .build import pieces, single
 from .conftest import QUICK
 from .recording import DATABASES, Player, Recording, SnapshotBegin, prepare, record
 
@@ -65,7 +65,7 @@ def test_every_key_of_the_source_is_there(recording: Recording) -> None:
     assert set(player.keys) == set(DATABASES)
     commands = split_commands(b"".join(player.snapshot_data))
     assert len(commands) == player.commands[0]
-    written = [command[1] for command in commands if command[0] in (b"SET", b"RESTORE")]
+    written = [command[1] for command in single(commands) if command[0] in (b"SET", b"RESTORE")]
     assert len(written) == sum(player.keys.values())
     assert len(split_commands(b"".join(player.stream_data))) == player.commands[1]
     assert player.entries, "the writer's mix holds commands that a rule looks at"
@@ -138,4 +138,6 @@ def test_damage_is_refused_or_waited_for(
     player = Player()
     with contextlib.suppress(EngineError):
         player.play(pieces(bytes(damaged), cuts))
-    assert sum(map(len, player.snapshot_data)) < 3 * len(damaged)
+    assert sum(map(len, player.snapshot_data)) < 3 * len(damaged) + (1 << 20), (
+        "no more than what a few strings hold unpacked"
+    )
