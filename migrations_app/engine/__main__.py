@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from migrations_app.engine.config import LinkConfig, Phases
+from migrations_app.engine.config import LinkConfig, Method, Phases
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError, UsageError
 from migrations_app.engine.link import run_link
@@ -113,6 +113,12 @@ def _parser() -> argparse.ArgumentParser:
         help="full+incremental; of a snapshot file: full",
     )
     run.add_argument(
+        "--method",
+        choices=[method.value for method in Method],
+        default=Method.PSYNC.value,
+        help="how the source is read: psync; sync, where PSYNC is refused (cannot go on after a lost connection)",
+    )
+    run.add_argument(
         "--link",
         metavar="NAME",
         default="default",
@@ -185,6 +191,7 @@ def _run(args: argparse.Namespace, stop: _Stop) -> int:
         source=source,
         target=Endpoint.parse(args.target),
         phases=Phases(args.phases or (Phases.FULL if source.file else Phases.FULL_INCREMENTAL)),
+        method=Method(args.method),
         databases=args.db,
         stop_when_caught_up=args.stop_when_caught_up,
         retry_seconds=args.retry_minutes * 60,

@@ -18,6 +18,13 @@ class Phases(StrEnum):
     FULL_INCREMENTAL = "full+incremental"
 
 
+class Method(StrEnum):
+    """How a server is read as the source. (A snapshot file is read as what it is.)"""
+
+    PSYNC = "psync"
+    SYNC = "sync"  # where PSYNC is renamed or refused: no position to go on from
+
+
 class Outcome(StrEnum):
     """How a link ended when it did not fail."""
 
@@ -41,6 +48,7 @@ class LinkConfig:
     source: Endpoint
     target: Endpoint
     phases: Phases = Phases.FULL_INCREMENTAL
+    method: Method = Method.PSYNC
     databases: frozenset[int] | None = None
     stop_when_caught_up: bool = False
     epoch: int | None = None
@@ -54,6 +62,10 @@ class LinkConfig:
         check_name(self.name)
         if self.databases is not None and (not self.databases or min(self.databases) < 0):
             raise UsageError("choose at least one database, by its number from 0 up; nothing was changed")
+        if self.source.file and self.method is not Method.PSYNC:
+            raise UsageError(
+                f"{self.source} is a snapshot file, which is read as it is: leave out --method; nothing was changed"
+            )
         if self.source.file and self.phases is not Phases.FULL:
             raise UsageError(
                 f"{self.source} is a snapshot file, which no changes follow: choose the full phase alone (--phases full); "

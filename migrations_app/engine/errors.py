@@ -105,7 +105,10 @@ class SourceRefused(EngineError):
     """The source answered PSYNC with an error that does not pass by itself."""
 
     id = "source.psync_refused"
-    advice = "Enable PSYNC and SYNC on the source (rename-command, ACL +psync +replconf) and start again."
+    advice = (
+        "Enable PSYNC on the source (rename-command, ACL +psync +replconf) and start again; where that cannot be had, SYNC may be "
+        "allowed (--method sync), and a key scan needs neither (--method scan)."
+    )
 
 
 class SourceNotReady(ConnectError):

@@ -16,7 +16,8 @@ from migrations_app.engine.wiring import Wiring, now_ms
 class FullPhase:
     """Prepares the target when it is made; then `feed` the snapshot, and `finish` once every write is confirmed.
 
-    `keyspace` is what the source holds: database → (keys, keys with an expiry); None where that is not known.
+    `keyspace` is what the source holds: database → (keys, keys with an expiry); None where that is not known. `stream_from` is the
+    offset of the source at which the stream begins; None where neither the source nor its snapshot (before 4.0) tells it.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class FullPhase:
         config, target, progress = wiring.config, wiring.target, wiring.meter.progress
         before = wiring.checkpoint
         again = bool(before.phase)
+        self.stream_from = event.offset if event.replication_id else None
         progress.replication_id = event.replication_id
         progress.received_offset = progress.applied_offset = None
         progress.full_syncs += 1
@@ -55,13 +57,13 @@ class FullPhase:
             # Without a stream behind it there is no renewal to wait for.
             defer_before=now_ms() + expiry.GUARD_FULL_MS if incremental else 0,
             rewriter=lambda kind, key: rewriter_for(kind, key, target_version=version),
+            on_aux=self._fact,
         )
         self._kernel: SnapshotKernel | None = SnapshotKernel(plan)
         wiring.meter.log(
             Level.INFO,
             "full.started",
-            "full synchronization: "
-            + ("the source prepares its snapshot" if event.replication_id else "a snapshot is read"),
+            "full synchronization: the snapshot is awaited",
             replication_id=event.replication_id,
             offset=event.offset,
             keys=progress.keys_total,
@@ -100,6 +102,12 @@ class FullPhase:
         self._kernel = None
         return batch.rest
 
+    def _fact(self, name: bytes, value: bytes) -> list[list[bytes]]:
+        """What the snapshot says of its server."""
+        if name == b"repl-offset" and self.stream_from is None and value.isdigit():
+            self.stream_from = int(value)
+        return []
+
     def confirmed(self, keys: dict[int, int]) -> None:
         """So many keys of each database are written."""
         progress = self._wiring.meter.progress
@@ -130,7 +138,7 @@ class FullPhase:
         if wiring.config.phases is Phases.FULL:
             wiring.target.run([[b"DEL", wiring.target.key]])
             return False
-        wiring.checkpoint = wiring.checkpoint.in_phase(INCREMENTAL)
+        wiring.checkpoint = wiring.checkpoint.in_phase(INCREMENTAL).at(self.stream_from or 0, 0)
         wiring.target.run([wiring.checkpoint.command(wiring.config.name)])
         return True
 

@@ -101,7 +101,7 @@ class IncrementalPhase:
             self._wiring.meter.report()
         if not progress.caught_up:
             return False
-        if self._boundary and (commands := deferred.poll(self._safe[0])):
+        if self._boundary and (commands := deferred.poll(self._safe[0] + (watch.base or 0))):
             data, count, self._kernel.target_database = in_databases(commands, self._kernel.target_database)
             self._put(data, count, own=True)
             self._close()

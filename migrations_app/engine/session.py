@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from enum import Enum, auto
 
 from migrations_app.engine import errors
-from migrations_app.engine.checkpoint import client_name
-from migrations_app.engine.config import LinkConfig, Outcome, Phases
+from migrations_app.engine.checkpoint import INCREMENTAL, client_name
+from migrations_app.engine.config import LinkConfig, Method, Outcome, Phases
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.filter import DatabaseFilter
 from migrations_app.engine.full import FullPhase
@@ -24,6 +24,7 @@ from migrations_app.engine.protocol import psync
 from migrations_app.engine.source.base import Source
 from migrations_app.engine.source.file import FileSource, check_file
 from migrations_app.engine.source.psync import PsyncSource
+from migrations_app.engine.source.sync import SyncSource
 from migrations_app.engine.source.watch import SourceWatch
 from migrations_app.engine.target.opening import open_target
 from migrations_app.engine.target.pipeline import Pipeline
@@ -58,6 +59,7 @@ class Session:
         self._step = _Step.ASKED
         self._full: FullPhase | None = None
         self._incremental: IncrementalPhase | None = None
+        self._stream_bytes = 0
         self._early = b""  # of the stream, arrived before the snapshot was confirmed
         self._stopping_since: float | None = None
         self._reading = False
@@ -75,11 +77,7 @@ class Session:
         self.target = open_target(config.target, config.name, self._epoch, config.timeout)
         try:
             name = client_name(config.name, self.target.checkpoint.epoch)
-            self.source: Source = (
-                FileSource(config.source)
-                if config.source.file
-                else PsyncSource(config.source, name, config.timeout)
-            )
+            self.source = _open_source(config, name)
             try:
                 return self._run(name)
             finally:
@@ -149,6 +147,13 @@ class Session:
                 advice="Make sure that it is the right server and may be written from the beginning, then allow a full "
                 "synchronization (--allow-full-resync).",
             )
+        elif (
+            checkpoint.phase == INCREMENTAL and self._follows and not self._resumable and not checkpoint.fault
+        ):
+            self._consent(
+                "the link cannot go on where it stood: it was, or is to be, read in a way that knows no position",
+                advice="Allow a full synchronization (--allow-full-resync), or copy into an empty target under another name of the link.",
+            )
         if self._resumable:
             self.source.start(checkpoint.replication_id, checkpoint.offset)
         else:
@@ -157,11 +162,11 @@ class Session:
 
     @property
     def _resumable(self) -> bool:
-        return (
-            self.source.resumes
-            and self.target.checkpoint.resumable
-            and self.config.phases is Phases.FULL_INCREMENTAL
-        )
+        return self.source.resumes and self.target.checkpoint.resumable and self._follows
+
+    @property
+    def _follows(self) -> bool:
+        return self.config.phases is Phases.FULL_INCREMENTAL
 
     def _mark_fault(self, error: errors.EngineError) -> None:
         """So that no later run goes on over data that is not right. Best effort: the error itself is reported anyway."""
@@ -222,6 +227,7 @@ class Session:
     def _handle(self, events: Sequence[psync.Event]) -> None:
         for event in events:
             if isinstance(event, psync.StreamBytes):
+                self._stream_bytes += len(event.data)
                 self._on_stream(event.data)
             elif isinstance(event, psync.SnapshotBytes):
                 self._on_snapshot(event.data)
@@ -300,9 +306,15 @@ class Session:
     def _begin_stream(self) -> None:
         if self.watch is None:
             raise errors.ProtocolError("a stream begins where none can follow")
+        if self._full is not None and self._full.stream_from is None:
+            self.watch.find_base(self._received)
         self._incremental = IncrementalPhase(self.wiring, self.watch)
         self.meter.followed = True
         self._step = _Step.STREAM
+
+    def _received(self) -> int | None:
+        """Bytes of the stream of a source that names no offset; None while a command is incomplete."""
+        return self._stream_bytes if self.progress.received_offset == self._stream_bytes else None
 
     def _on_stream(self, data: bytes) -> None:
         if self._incremental is None:
@@ -380,7 +392,9 @@ class Session:
         self.meter.log(
             Level.INFO,
             "link.stopped",
-            "stopped; a new start goes on from here",
+            "stopped; a new start goes on from here"
+            if stream is None or self.source.resumes
+            else "stopped; a new start begins with a full synchronization",
             offset=self.progress.applied_offset,
         )
         return Outcome.STOPPED
@@ -405,3 +419,12 @@ class Session:
             progress.lag_bytes, progress.lag_seconds = self.watch.lag(progress.applied_offset)
         if self._full is not None and self._step is _Step.SNAPSHOT:
             self._full.show_percent()
+
+
+def _open_source(config: LinkConfig, name: str) -> Source:
+    """Connect to the source, in the way in which it is to be read."""
+    if config.source.file:
+        return FileSource(config.source)
+    if config.method is Method.SYNC:
+        return SyncSource(config.source, name, config.timeout)
+    return PsyncSource(config.source, name, config.timeout)

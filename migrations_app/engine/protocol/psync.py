@@ -80,6 +80,8 @@ class _State(Enum):
 class PsyncDecoder:
     """From the first byte behind the PSYNC that was sent, however the bytes are cut."""
 
+    _verb = "PSYNC"
+
     def __init__(self) -> None:
         self._state = _State.REPLY
         self._buffer = b""
@@ -153,7 +155,7 @@ class PsyncDecoder:
         end = data.find(b"\n")
         if end < 0:
             if len(data) > _MAX_LINE:
-                raise NotRedis(f"the source answered PSYNC with {data[:32]!r}…")
+                raise NotRedis(f"the source answered {self._verb} with {data[:32]!r}…")
             self._buffer = data
             return None, b""
         return data[:end].rstrip(b"\r"), data[end + 1 :]
@@ -173,7 +175,7 @@ class PsyncDecoder:
 
     def _header(self, line: bytes) -> Event | None:
         if line.startswith(b"-"):
-            raise refused(line[1:].decode("utf-8", "replace"))
+            raise refused(line[1:].decode("utf-8", "replace"), self._verb)
         if not line.startswith(b"$"):
             raise ProtocolError(f"the source sent {line[:64]!r} where the snapshot was to begin")
         if line.startswith(b"$EOF:"):
@@ -189,9 +191,32 @@ class PsyncDecoder:
         return SnapshotBegin(self._left)
 
 
-def refused(text: str) -> SourceNotReady | SourceRefused:
-    """The error that a refusal of PSYNC stands for."""
+class SyncDecoder(PsyncDecoder):
+    """From the first byte behind the SYNC that was sent: the snapshot comes at once, without identifier and offset."""
+
+    _verb = "SYNC"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._state = _State.HEADER
+        self._announced = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        events = super().feed(data)
+        if events and not self._announced:
+            self._announced = True
+            events.insert(0, FullResync("", 0))
+        return events
+
+
+def refused(text: str, verb: str = "PSYNC") -> SourceNotReady | SourceRefused:
+    """The error that a refusal of PSYNC (or SYNC) stands for."""
     code = text.partition(" ")[0]
     if code in {"NOMASTERLINK", "LOADING", "TRYAGAIN", "MASTERDOWN", "BUSY"} or "aborting" in text.lower():
         return SourceNotReady(f"the source cannot serve a replica just now: {text}")
-    return SourceRefused(f"the source refuses PSYNC: {text}")
+    if verb == "SYNC":
+        return SourceRefused(
+            f"the source refuses SYNC: {text}",
+            advice="Enable SYNC on the source (rename-command, ACL +sync), or read it by its keys (--method scan).",
+        )
+    return SourceRefused(f"the source refuses {verb}: {text}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from migrations_app.engine.client import Client
 from migrations_app.engine.endpoint import Endpoint
@@ -13,10 +14,17 @@ from migrations_app.engine.errors import EngineError
 _INTERVAL = 0.2  # seconds between two questions
 
 
+_QUIET = 3  # questions in a row with the same answer, and nothing received meanwhile
+
+
 class SourceWatch:
     """Samples `master_repl_offset` in a thread; `lag` compares it with what is applied.
 
     A sample that cannot be had is left out: the replication connection notices a lost source by itself.
+
+    The link counts from `base` in the source's stream: 0 where it knows the source's own offsets. A source that was read with SYNC
+    may not tell where its stream began; `find_base` then finds it: the difference between both counters in moments in which neither
+    moves, and the smallest one that was seen. Until then there are no samples.
     """
 
     def __init__(self, endpoint: Endpoint, name: str, timeout: float) -> None:
@@ -27,6 +35,9 @@ class SourceWatch:
         self._stop = threading.Event()
         self.offset: int | None = None
         self.sampled_at = 0.0  # monotonic
+        self.base: int | None = 0
+        self._received: Callable[[], int | None] | None = None
+        self._quiet = (0, (-1, -1))  # how often in a row, (source's offset, received)
         self._thread = threading.Thread(target=self._run, name="source-watch", daemon=True)
         self._thread.start()
 
@@ -34,10 +45,16 @@ class SourceWatch:
         """Stop asking; does not wait for a question that is under way."""
         self._stop.set()
 
+    def find_base(self, received: Callable[[], int | None]) -> None:
+        """The link counts its stream from 0; `received` tells how many bytes of it have come (None: a command is incomplete)."""
+        self.base, self.offset = None, None
+        self._samples.clear()
+        self._received = received
+
     def lag(self, applied: int) -> tuple[int | None, float | None]:
         """(bytes, seconds) that the byte `applied` is behind the newest sample; None while there is no sample."""
         offset = self.offset
-        if offset is None:
+        if offset is None or self.base is None:
             return None, None
         samples = self._samples
         while samples and samples[0][1] <= applied:
@@ -51,8 +68,15 @@ class SourceWatch:
             try:
                 client = client or Client(self._endpoint, timeout=min(5.0, self._timeout), name=self._name)
                 asked = time.monotonic()
+                received = self._received() if self._received is not None else None
                 info = client.info("replication")
                 offset = int(info.get("master_repl_offset", "0"))
+                if self._received is not None:
+                    self._look_for_base(offset, received)
+                base = self.base
+                if base is None:
+                    continue
+                offset -= base
                 if not self._samples or self._samples[-1][1] != offset:
                     self._samples.append((asked, offset))
                 self.offset, self.sampled_at = offset, asked
@@ -60,6 +84,17 @@ class SourceWatch:
                 if client is not None:
                     client.close()
                 client = None
-            self._stop.wait(_INTERVAL)
+            finally:
+                self._stop.wait(_INTERVAL)
         if client is not None:
             client.close()
+
+    def _look_for_base(self, offset: int, received: int | None) -> None:
+        state = (offset, received if received is not None else -1)
+        self._quiet = (self._quiet[0] + 1 if state == self._quiet[1] else 1, state)
+        if received is None or self._quiet[0] < _QUIET:
+            return
+        base = offset - received
+        if self.base is None or base < self.base:
+            self._samples.clear()
+            self.base = base
