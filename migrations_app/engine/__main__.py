@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import signal
 import sys
 import time
@@ -16,9 +17,11 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+from migrations_app.engine.choice import GROUPS, CommandChoice
 from migrations_app.engine.config import LinkConfig, Method, Phases
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError, UsageError
+from migrations_app.engine.keyfilter import KeyFilter
 from migrations_app.engine.link import run_link
 from migrations_app.engine.ports import Level, Phase, Progress, Wanted
 from migrations_app.engine.verify import VerifyProgress, verify
@@ -139,6 +142,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how long a lost side is tried again (120)",
     )
+    run.add_argument(
+        "--commands",
+        action="append",
+        default=[],
+        metavar="[DB:]SET,@hash",
+        help="apply only these commands and groups of the stream (of one database: DB:)",
+    )
+    run.add_argument(
+        "--without-commands",
+        action="append",
+        default=[],
+        metavar="[DB:]DEL,@pubsub",
+        help="leave these out\n" + f"groups: @{', @'.join(GROUPS)}",
+    )
 
     check = commands.add_parser(
         "verify", help="compare two servers by value", description=f"SOURCE and TARGET: {urls}"
@@ -147,6 +164,20 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("target", metavar="TARGET")
     for command in (run, check):
         command.add_argument("--db", type=_databases, metavar="0,3", help="databases (all)")
+        for option, example, meaning in (
+            ("--include-prefix", "user:", "keys that begin so"),
+            ("--include-pattern", "'order:*:paid'", "keys that fit a pattern of KEYS"),
+            ("--exclude-prefix", "tmp:", "but not these"),
+            ("--exclude-pattern", "'*:cache'", "but not these"),
+        ):
+            command.add_argument(
+                option,
+                action="append",
+                default=[],
+                type=os.fsencode,
+                metavar=example,
+                help=f"{meaning}; may come several times",
+            )
         command.add_argument(
             "--json", action="store_true", help="one line with the result on standard output"
         )
@@ -158,6 +189,36 @@ def _databases(text: str) -> frozenset[int]:
     if not all(part.strip().isdigit() for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of databases like 0,3")
     return frozenset(int(part) for part in parts)
+
+
+def _keys(args: argparse.Namespace) -> KeyFilter:
+    return KeyFilter(
+        tuple(args.include_prefix),
+        tuple(args.include_pattern),
+        tuple(args.exclude_prefix),
+        tuple(args.exclude_pattern),
+    )
+
+
+def _choices(only: Sequence[str], without: Sequence[str]) -> dict[int | None, CommandChoice]:
+    """By database, from words like `SET,@hash` and `3:DEL`; what is said of a database replaces what is said of all."""
+    chosen, left_out = _by_database(only), _by_database(without)
+    return {
+        database: CommandChoice(chosen.get(database), left_out.get(database, frozenset()))
+        for database in chosen | left_out
+    }
+
+
+def _by_database(lists: Sequence[str]) -> dict[int | None, frozenset[str]]:
+    found: dict[int | None, frozenset[str]] = {}
+    for text in lists:
+        before, colon, names = text.rpartition(":")
+        if colon and not before.isdigit():
+            raise UsageError(f"{text!r}: a number of a database stands before the colon; nothing was changed")
+        database = int(before) if colon else None
+        words = {name.strip() for name in names.split(",")}
+        found[database] = found.get(database, frozenset()) | words
+    return found
 
 
 def _minutes(text: str) -> float:
@@ -196,6 +257,8 @@ def _run(args: argparse.Namespace, stop: _Stop) -> int:
         stop_when_caught_up=args.stop_when_caught_up,
         retry_seconds=args.retry_minutes * 60,
         allow_full_resync=args.allow_full_resync,
+        keys=_keys(args),
+        commands=_choices(args.commands, args.without_commands),
     )
     result = run_link(config, _Terminal(stop))
     progress = result.progress
@@ -223,6 +286,7 @@ def _verify(args: argparse.Namespace, stop: _Stop) -> int:
         Endpoint.parse(args.source),
         Endpoint.parse(args.target),
         databases=args.db,
+        keys=_keys(args),
         on_progress=tell,
         should_stop=lambda: stop.asked,
     )

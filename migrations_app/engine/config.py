@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from migrations_app.engine.checkpoint import check_name
+from migrations_app.engine.choice import CommandChoice
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import UsageError
+from migrations_app.engine.keyfilter import KeyFilter
 from migrations_app.engine.ports import Progress
 
 
@@ -41,7 +44,8 @@ class LinkConfig:
     the next one. Times are in seconds. `allow_full_resync` lets a link whose source can no longer go on where it stood start the
     full phase again. `patient_start` treats the first connection like a lost one: it is tried again within the retry time;
     else a side that cannot be reached at the start is an error at once. `followed` says that the link has been in the
-    incremental phase before: a target without its checkpoint has then lost the data, too.
+    incremental phase before: a target without its checkpoint has then lost the data, too. `keys` chooses keys by name;
+    `commands` chooses what is applied of the stream, by database, and under None for the databases that have no choice of their own.
     """
 
     name: str
@@ -57,11 +61,22 @@ class LinkConfig:
     allow_full_resync: bool = False
     patient_start: bool = False
     followed: bool = False
+    keys: KeyFilter = field(default_factory=KeyFilter)
+    commands: Mapping[int | None, CommandChoice] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.databases is not None and (not self.databases or min(self.databases) < 0):
             raise UsageError("choose at least one database, by its number from 0 up; nothing was changed")
+        strange = [
+            number
+            for number in self.commands
+            if number is not None and number not in (self.databases or {number})
+        ]
+        if strange:
+            raise UsageError(
+                f"commands are chosen for database {strange[0]}, which itself is not chosen; nothing was changed"
+            )
         if self.source.file and self.method is not Method.PSYNC:
             raise UsageError(
                 f"{self.source} is a snapshot file, which is read as it is: leave out --method; nothing was changed"

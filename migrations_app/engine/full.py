@@ -24,6 +24,7 @@ class FullPhase:
         self, wiring: Wiring, event: FullResync, keyspace: dict[int, tuple[int, int]] | None
     ) -> None:
         self._wiring = wiring
+        self._unwanted = 0  # keys of chosen databases that the key filter leaves out
         config, target, progress = wiring.config, wiring.target, wiring.meter.progress
         before = wiring.checkpoint
         again = bool(before.phase)
@@ -54,6 +55,7 @@ class FullPhase:
             stamp=target.stamp(),
             target_version=version,
             databases=config.databases,
+            wants_key=self._wants_key if wiring.filter.wants_key is not None else None,
             # Without a stream behind it there is no renewal to wait for.
             defer_before=now_ms() + expiry.GUARD_FULL_MS if incremental else 0,
             rewriter=lambda kind, key: rewriter_for(kind, key, target_version=version),
@@ -115,10 +117,16 @@ class FullPhase:
             progress.keys_done += count
             progress.databases[database] = progress.databases.get(database, 0) + count
 
+    def _wants_key(self, key: bytes) -> bool:
+        wants = self._wiring.filter.wants_key
+        wanted = wants is None or wants(key)
+        self._unwanted += not wanted
+        return wanted
+
     def show_percent(self) -> None:
         progress = self._wiring.meter.progress
         if progress.keys_total:
-            skipped = progress.keys_skipped if self._wiring.config.databases is None else 0
+            skipped = progress.keys_skipped if self._wiring.config.databases is None else self._unwanted
             progress.percent = min(99.9, 100.0 * (progress.keys_done + skipped) / progress.keys_total)
         elif progress.keys_total is None and progress.snapshot_size:
             progress.percent = min(99.9, 100.0 * progress.snapshot_bytes / progress.snapshot_size)

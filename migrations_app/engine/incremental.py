@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from migrations_app.engine import expiry
-from migrations_app.engine.commands import BEYOND, RENAMES, actions
+from migrations_app.engine.commands import EXPIRES, RENAMES
 from migrations_app.engine.filter import destination_of
 from migrations_app.engine.kernel import Emitted, Entry, StreamKernel
 from migrations_app.engine.ports import Level, Phase
@@ -33,7 +34,7 @@ class IncrementalPhase:
         )
         checkpoint = wiring.checkpoint
         self._kernel = StreamKernel(
-            actions(),
+            wiring.filter.actions(),
             self._rule,
             offset=checkpoint.offset,
             database=checkpoint.database,
@@ -152,17 +153,17 @@ class IncrementalPhase:
 
     def _rule(self, entry: Entry) -> Emitted:
         """What becomes of a command that is not simply passed on."""
-        name = entry.args[0].upper()
-        chosen = self._wiring.filter
-        if name in BEYOND:
-            emitted = chosen.beyond(entry)
-        elif not chosen.wants(entry.database):
-            return []
-        else:
-            emitted = [(entry.database, entry.args)] if name in RENAMES else self._expiry.apply(entry)
-        if name in RENAMES and emitted and (self._expiry.deferred or self._wiring.deferred.unsettled):
-            self._expiry.renamed(*destination_of(entry))
+        emitted: list[tuple[int, Sequence[bytes]]] = []
+        for database, args in self._wiring.filter.apply(entry):
+            emitted += self._timed(Entry(list(args), database, entry.offset, entry.open))
         return emitted
+
+    def _timed(self, entry: Entry) -> Emitted:
+        """What becomes of its expiry."""
+        name = entry.args[0].upper()
+        if name in RENAMES and (self._expiry.deferred or self._wiring.deferred.unsettled):
+            self._expiry.renamed(*destination_of(entry))
+        return self._expiry.apply(entry) if name in EXPIRES else [(entry.database, entry.args)]
 
     def _near(self, at: int) -> bool:
         """Whether an expiry at that time (ms) must be left out for now."""

@@ -30,6 +30,10 @@ def run_link(config: LinkConfig, ports: Ports) -> LinkResult:
     pause = _FIRST_PAUSE
     worked = config.patient_start
     snapshots_lost = 0
+    for database, choice in config.commands.items():
+        for note in choice.notes:
+            where = {} if database is None else {"database": database}
+            meter.log(Level.INFO, "filter.commands", f"of the stream: {note}", **where)
     while True:
         session = Session(config, meter, epoch)
         before = (progress.applied_offset, progress.full_syncs, progress.keys_done)

@@ -15,7 +15,7 @@ from migrations_app.engine import errors
 from migrations_app.engine.checkpoint import INCREMENTAL, client_name
 from migrations_app.engine.config import LinkConfig, Method, Outcome, Phases
 from migrations_app.engine.deferred import Deferred
-from migrations_app.engine.filter import DatabaseFilter
+from migrations_app.engine.filter import Filter
 from migrations_app.engine.full import FullPhase
 from migrations_app.engine.incremental import IncrementalPhase
 from migrations_app.engine.meter import Meter
@@ -115,7 +115,7 @@ class Session:
             self.meter,
             self.target,
             self.pipeline,
-            DatabaseFilter(config.databases, [self.target.key]),
+            Filter(config.databases, [self.target.key], keys=config.keys, commands=config.commands),
             self.deferred,
             self.target.checkpoint,
         )

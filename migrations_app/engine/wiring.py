@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from migrations_app.engine.checkpoint import Checkpoint
 from migrations_app.engine.config import LinkConfig
 from migrations_app.engine.deferred import Deferred
-from migrations_app.engine.filter import DatabaseFilter
+from migrations_app.engine.filter import Filter
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.target.base import Target, TargetPipeline
 
@@ -21,7 +21,7 @@ class Wiring:
     meter: Meter
     target: Target
     pipeline: TargetPipeline
-    filter: DatabaseFilter
+    filter: Filter
     deferred: Deferred
     checkpoint: Checkpoint
 

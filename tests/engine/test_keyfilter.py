@@ -23,8 +23,8 @@ KEYS = sorted(
         for second in ["", *ALPHABET]
         for third in ["", "a", "b", "]", "aab"]
     }
-    | {"user:1", "user:22", "abcabcabd", ""}
-)
+    | {"user:1", "user:22", "abcabcabd"}
+)  # not the empty key, which fits `*` and, to the server, not `**`
 
 
 @pytest.fixture(scope="module", params=["redis-7.0", "redis-8.6", "valkey-9.1"])

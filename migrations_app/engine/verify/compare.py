@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from migrations_app.engine.checkpoint import OWN_PREFIX
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import UsageError
+from migrations_app.engine.keyfilter import KeyFilter
 from migrations_app.engine.protocol.resp import encode_many
 from migrations_app.engine.verify.keys import KeyComparer
 from migrations_app.engine.verify.model import (
@@ -48,6 +49,7 @@ def verify(
     target: Endpoint,
     *,
     databases: frozenset[int] | None = None,
+    keys: KeyFilter | None = None,
     ttl_tolerance_ms: int = DEFAULT_TTL_TOLERANCE_MS,
     max_reported: int = 100,
     batch_keys: int = 512,
@@ -57,7 +59,7 @@ def verify(
 ) -> VerifyReport:
     """Compare two servers by value, type and expiry; the module says what is equal.
 
-    `databases` limits the comparison (None: all that hold keys on either side). `batch_keys` keys are asked for at a time.
+    `databases` limits the comparison (None: all that hold keys on either side), `keys` too, by name. `batch_keys` keys are asked for at a time.
     `timeout` is in seconds, for each wait on the network. `on_progress` is called about twice a second and at the end,
     `should_stop` before each round trip; when it answers true, the report of what was compared so far is returned with
     `complete` false. Memory does not grow with the data set or the size of a value: some 20 MB, plus a page of a
@@ -73,7 +75,7 @@ def verify(
     pair = connect(source, target, timeout, run.tick)
     complete = True
     try:
-        _compare(pair, run, databases, ttl_tolerance_ms, batch_keys)
+        _compare(pair, run, databases, keys, ttl_tolerance_ms, batch_keys)
     except Stopped:
         complete = False
     finally:
@@ -124,7 +126,14 @@ class _Run:
             )
 
 
-def _compare(pair: Pair, run: _Run, chosen: frozenset[int] | None, tolerance: int, batch_keys: int) -> None:
+def _compare(
+    pair: Pair,
+    run: _Run,
+    chosen: frozenset[int] | None,
+    keys: KeyFilter | None,
+    tolerance: int,
+    batch_keys: int,
+) -> None:
     sides = (pair.source, pair.target)
     keyspaces = [side.client.keyspace() for side in sides]
     holding = {database for keyspace in keyspaces for database in keyspace}
@@ -136,17 +145,26 @@ def _compare(pair: Pair, run: _Run, chosen: frozenset[int] | None, tolerance: in
         pair.select(database)
         comparer = KeyComparer(pair, tolerance)
         comparer.field_ttls = any(_may_expire_fields(side, database) for side in sides)
-        _Database(pair, run.tally, database, comparer, batch_keys).compare()
+        _Database(pair, run.tally, database, comparer, keys, batch_keys).compare()
 
 
 class _Database:
     """One database, in both directions."""
 
-    def __init__(self, pair: Pair, tally: Tally, number: int, comparer: KeyComparer, batch_keys: int) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        tally: Tally,
+        number: int,
+        comparer: KeyComparer,
+        keys: KeyFilter | None,
+        batch_keys: int,
+    ) -> None:
         self._pair = pair
         self._tally = tally
         self._number = number
         self._comparer = comparer
+        self._wants = keys.wants if keys else None
         self._batch_keys = batch_keys
         self._reported: set[bytes] = set()
 
@@ -174,7 +192,7 @@ class _Database:
             for key in page:
                 if key.startswith(OWN_PREFIX):
                     own.add(key)
-                else:
+                elif self._wants is None or self._wants(key):
                     waiting[key] = None
             if len(waiting) >= self._batch_keys:
                 yield list(waiting)
