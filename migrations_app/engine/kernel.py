@@ -1605,27 +1605,41 @@ def module_name(buf: bytes | bytearray, pos: int, end: int) -> str:
 # --- replies ----------------------------------------------------------------------------------------------------------
 
 
+_WINDOW: Final = 4096  # bytes in which the interpreter counts lines at once
+
+
+@cython.cclass
 class ReplyCounter:
     """Counts the replies of a pipeline in bulk and finds each error among them, however the bytes are cut.
 
     Contents are not kept. `errors` collects (number of the top-level reply, position in its array or -1, text) since the
-    counter was made; the first reply has number 0.
+    counter was made; the first reply has number 0. `nulls` has the numbers of top-level null arrays (an EXEC that did not run).
     """
 
-    __slots__ = ("_index", "_skip", "_stack", "_tail", "count", "errors", "nulls")
+    count = cython.declare(cython.Py_ssize_t, visibility="readonly")
+    errors = cython.declare(list, visibility="readonly")
+    nulls = cython.declare(list, visibility="readonly")
+    _tail: bytes
+    _skip: cython.Py_ssize_t  # bytes of a bulk string that are still to come, with its line end
+    _depth: cython.int  # of the arrays that are open
+    _left: cython.longlong  # elements left of the innermost one
+    _outer: list[int]  # of those around it
+    _index: cython.Py_ssize_t  # position in the outermost array
 
     def __init__(self) -> None:
         self.count = 0
-        self.errors: list[tuple[int, int, str]] = []
-        self.nulls: list[int] = []  # numbers of top-level null arrays (an EXEC that did not run)
+        self.errors = []
+        self.nulls = []
         self._tail = b""
-        self._skip = 0  # bytes of a bulk string that are still to come, with its line end
-        self._stack: list[int] = []  # elements left, outermost first
-        self._index = 0  # position in the outermost array
+        self._skip = 0
+        self._depth = 0
+        self._left = 0
+        self._outer = []
+        self._index = 0
 
     def feed(self, data: bytes) -> int:
         """Take the next bytes; the number of replies complete so far, in all."""
-        pos = 0
+        pos: cython.Py_ssize_t = 0
         if self._skip:
             pos = min(self._skip, len(data))
             self._skip -= pos
@@ -1636,70 +1650,105 @@ class ReplyCounter:
             data = self._tail + data[pos:]
             pos = 0
             self._tail = b""
-        if not self._stack and not pos and not (b"$" in data or b"*" in data or b"-" in data):
-            last = data.rfind(b"\n") + 1
-            lines = data.count(b"\n", 0, last)
-            begun = data.count(b"\r\n+", 0, last) + data.count(b"\r\n:", 0, last) + (data[:1] in (b"+", b":"))
-            if begun == lines:  # else there is a line that is no reply: below it is named
-                self.count += lines
-                self._tail = data[last:]
-                self._check_tail()
-                return self.count
-        end = len(data)
-        find = data.find
-        while pos < end:
-            stop = find(b"\r\n", pos)
-            if stop < 0:
-                self._tail = data[pos:]
-                self._check_tail()
-                break
-            kind = data[pos]
-            if kind == 0x24:  # $
-                length = _number(data[pos + 1 : stop])
-                pos = stop + 2
-                if length >= 0:
-                    pos += length + 2
-                    if pos > end:
-                        self._skip = pos - end
-                        break
-                self._done()
-                continue
-            if kind == 0x2A:  # *
-                count = _number(data[pos + 1 : stop])
-                pos = stop + 2
-                if count > 0:
-                    if not self._stack:
-                        self._index = 0
-                    self._stack.append(count)
-                    continue
-                if count < 0 and not self._stack:
-                    self.nulls.append(self.count)
-                self._done()
-                continue
-            if kind == 0x2D:  # -
-                text = data[pos + 1 : stop].decode("utf-8", "replace")
-                self.errors.append((self.count, self._index if self._stack else -1, text))
-            elif kind not in (0x2B, 0x3A):
-                raise ProtocolError(f"the target sent {data[pos : pos + 16]!r}, which is no reply of Redis")
-            pos = stop + 2
-            self._done()
-        return self.count
-
-    def _check_tail(self) -> None:
+        self._read(data, pos)
         if len(self._tail) > 65536:
             raise ProtocolError("the target sent a line that is longer than any reply")
+        return self.count
 
-    def _done(self) -> None:
-        """One reply or element is complete."""
-        stack = self._stack
-        while stack:
-            if len(stack) == 1:
-                self._index += 1
-            stack[-1] -= 1
-            if stack[-1]:
+    @cython.cfunc
+    def _read(self, data: bytes, pos: cython.Py_ssize_t) -> cython.void:
+        end: cython.Py_ssize_t = len(data)
+        p: cython.p_uchar = data
+        stop: cython.Py_ssize_t
+        kind: cython.int
+        number: cython.longlong
+        while pos < end:
+            if cython.compiled:
+                stop = pos
+                while stop < end and (p[stop] != 13 or stop + 1 == end or p[stop + 1] != 10):
+                    stop += 1
+                if stop == end:
+                    stop = -1
+            else:
+                stop = self._lines(data, pos)
+                if stop > pos:
+                    pos = stop
+                    continue
+                stop = data.find(b"\r\n", pos)
+            if stop < 0:
+                self._tail = data[pos:]
                 return
-            stack.pop()
+            kind = p[pos]
+            if kind == 0x24 or kind == 0x2A:  # a bulk string or an array
+                number = _number(data[pos + 1 : stop])
+                pos = stop + 2
+                if kind == 0x24:
+                    if number >= 0:
+                        pos += number + 2
+                        if pos > end:
+                            self._skip = pos - end
+                            return
+                elif number > 0:
+                    if self._depth:
+                        self._outer.append(self._left)
+                    else:
+                        self._index = 0
+                    self._depth += 1
+                    self._left = number
+                    continue
+                elif number < 0 and not self._depth:
+                    self.nulls.append(self.count)
+            else:
+                if kind == 0x2D:  # an error
+                    text = data[pos + 1 : stop].decode("utf-8", "replace")
+                    self.errors.append((self.count, self._index if self._depth else -1, text))
+                elif kind != 0x2B and kind != 0x3A:
+                    raise ProtocolError(
+                        f"the target sent {data[pos : pos + 16]!r}, which is no reply of Redis"
+                    )
+                pos = stop + 2
+            self._done()
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _done(self) -> cython.void:
+        """One reply or element is complete."""
+        while self._depth:
+            if self._depth == 1:
+                self._index += 1
+            self._left -= 1
+            if self._left:
+                return
+            self._depth -= 1
+            if self._depth:
+                self._left = self._outer.pop()
         self.count += 1
+
+    def _lines(self, data: bytes, pos: int) -> int:
+        """Count the simple replies from `pos` on at once → position behind them. Interpreted only."""
+        if self._depth > 1 or data[pos] not in b"+:":
+            return pos
+        stop = data.rfind(b"\n", pos, pos + _WINDOW) + 1
+        for other in (b"\n$", b"\n*", b"\n-"):
+            found = data.find(other, pos, stop) + 1
+            if found:
+                stop = found
+        count = data.count(b"\r\n", pos, stop)
+        begun = 1 + data.count(b"\n+", pos, stop) + data.count(b"\n:", pos, stop)
+        if not count or count != begun or data.count(b"\n", pos, stop) != count:
+            return pos  # a line that is no reply is named by the loop
+        if self._depth and count >= self._left:
+            count = self._left
+            stop -= len(data[pos:stop].split(b"\n", count)[-1])
+            self._depth = 0
+            self.count += 1
+        elif self._depth:
+            self._index += count
+            self._left -= count
+        else:
+            self.count += count
+        return stop
 
 
 def _number(text: bytes) -> int:
@@ -1755,6 +1804,158 @@ class StreamBatch:
         self.boundary = True
 
 
+@cython.cfunc
+@cython.nogil
+@cython.inline
+@cython.exceptval(check=False)
+def _header(p: cython.p_uchar, pos: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.longlong:
+    """The number between the byte at `pos` and the next line end; -1: not complete, or no number. Compiled only."""
+    value: cython.longlong = 0
+    first: cython.Py_ssize_t = pos + 1
+    last: cython.Py_ssize_t = pos + 13
+    pos += 1
+    while pos < end and pos < last:
+        if p[pos] == 13:
+            return value if pos > first and pos + 1 < end and p[pos + 1] == 10 else -1
+        if p[pos] < 0x30 or p[pos] > 0x39:
+            return -1
+        value = value * 10 + (p[pos] - 0x30)
+        pos += 1
+    return -1
+
+
+@cython.cfunc
+@cython.nogil
+@cython.inline
+@cython.exceptval(check=False)
+def _behind_line(p: cython.p_uchar, pos: cython.Py_ssize_t) -> cython.Py_ssize_t:
+    """The position behind the line that `_header` has read. Compiled only."""
+    while p[pos] != 13:
+        pos += 1
+    return pos + 2
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _place_of(
+    p: cython.p_uchar,
+    pos: cython.Py_ssize_t,
+    size: cython.Py_ssize_t,
+    names: cython.p_uchar,
+    sizes: cython.p_uchar,
+) -> cython.int:
+    """The place of a name in the scanner's table, or the free one that it would take. Compiled only."""
+    total: cython.uint = 2166136261
+    at: cython.Py_ssize_t
+    place: cython.int
+    for at in range(pos, pos + size):
+        total = (total ^ p[at]) * 16777619
+    place = (total ^ total >> 10) & 1023
+    while sizes[place] and (sizes[place] != size or memcmp(names + 24 * place, p + pos, size) != 0):
+        place = (place + 1) & 1023
+    return place
+
+
+@cython.cclass
+class _Scanner:
+    """Steps over commands that go on as they came. Compiled only: `StreamKernel._split` does the same for each command.
+
+    It remembers names of commands with what is done with them, in a table whose places are found by a sum over the name.
+    """
+
+    _own: bytes
+    _names: cython.uchar[24576]  # 1,024 of 24 bytes each
+    _sizes: cython.uchar[1024]  # 0: the place is free
+    _longest: cython.uchar[1024]  # with up to so many arguments the command goes on as it is
+    _free: cython.int
+    commands = cython.declare(cython.Py_ssize_t, visibility="readonly")
+
+    def __init__(self, own_prefix: bytes) -> None:
+        self._own = own_prefix
+        if cython.compiled:
+            place: cython.int
+            self._free = 700
+            for place in range(1024):
+                self._sizes[place] = 0
+
+    def learn(self, name: bytes, action: int) -> None:
+        """Remember a name, in the case in which it came."""
+        if cython.compiled:
+            size: cython.Py_ssize_t = len(name)
+            if not 0 < size <= 24 or not self._free or action not in (FORWARD, RULE_LONG):
+                return
+            p: cython.p_uchar = name
+            place: cython.int = _place_of(p, 0, size, self._names, self._sizes)
+            if not self._sizes[place]:
+                self._free -= 1
+            memcpy(cython.cast(cython.p_uchar, self._names) + 24 * place, p, size)
+            self._sizes[place] = size
+            self._longest[place] = 3 if action == RULE_LONG else 255
+
+    def scan(self, buf: bytes, pos: cython.Py_ssize_t) -> int:
+        """From the beginning of a command on → where the first one begins that has to be looked at, or is not complete.
+
+        `commands` says how many were stepped over.
+        """
+        self.commands = 0
+        if cython.compiled:
+            p: cython.p_uchar = buf
+            own: cython.p_uchar = self._own
+            names: cython.p_uchar = self._names
+            own_size: cython.Py_ssize_t = len(self._own)
+            end: cython.Py_ssize_t = len(buf)
+            at: cython.Py_ssize_t
+            first: cython.Py_ssize_t
+            size: cython.longlong
+            length: cython.longlong
+            left: cython.longlong
+            place: cython.int
+            with cython.nogil:
+                while pos < end and p[pos] == 0x2A:
+                    size = _header(p, pos, end)
+                    if size < 1:
+                        break
+                    at = _behind_line(p, pos)
+                    # The name
+                    if at >= end or p[at] != 0x24:
+                        break
+                    length = _header(p, at, end)
+                    if length < 1 or length > 24:
+                        break
+                    first = _behind_line(p, at)
+                    at = first + length + 2
+                    if at > end:
+                        break
+                    place = _place_of(p, first, length, names, self._sizes)
+                    if not self._sizes[place] or (self._longest[place] < 255 and size > self._longest[place]):
+                        break
+                    left = size - 1
+                    while left:
+                        if at >= end or p[at] != 0x24:
+                            break
+                        length = _header(p, at, end)
+                        if length < 0:
+                            break
+                        at = _behind_line(p, at)
+                        if (
+                            left == size - 1
+                            and length >= own_size
+                            and end - at >= own_size
+                            and memcmp(p + at, own, own_size) == 0
+                        ):
+                            break  # a key of the product itself
+                        at += length + 2
+                        if at > end:
+                            break
+                        left -= 1
+                    if left:
+                        break
+                    self.commands += 1
+                    pos = at
+        return pos
+
+
 class StreamKernel:
     """Splits the stream into commands and passes on what the target has to apply, however the blocks are cut.
 
@@ -1780,6 +1981,9 @@ class StreamKernel:
         self._own_rule = own
         self._left_out = False  # the rest of the open transaction of the source does not go on
         self._actions = dict(actions)
+        self._scanner = _Scanner(own_prefix)
+        for name, action in actions.items():
+            self._scanner.learn(name, action)
         self._rule = rule
         self._databases = databases
         self._own = own_prefix
@@ -1823,7 +2027,17 @@ class StreamKernel:
         run = pos  # where the bytes begin that go on as they are
         run_count = 0
         offset = self.offset
+        scanner = self._scanner
         while pos < end:
+            if COMPILED and wanted and self.target_database == self.database and not self._left_out:
+                at = scanner.scan(buf, pos)
+                if at > pos:
+                    run_count += scanner.commands
+                    offset += at - pos
+                    pos = at
+                    if not self._open:
+                        self._safe, self._safe_database = offset, self.database
+                    continue
             line = find(b"\r\n", pos)
             if line < 0:
                 self._check_line(buf, pos)
@@ -1941,6 +2155,7 @@ class StreamKernel:
                 f"the source sent the command {name[:64].decode('utf-8', 'replace')!r}, which this engine does not know"
             )
         self._actions[name] = action
+        self._scanner.learn(name, action)
         return action
 
     @staticmethod
