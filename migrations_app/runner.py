@@ -30,6 +30,7 @@ from migrations_app.engine import link as engine
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError, Fenced
 from migrations_app.engine.ports import Level, Phase, Progress, Wanted
+from migrations_app.engine.rate import UNLIMITED, Rate
 from migrations_app.models import LinkProgress, MigrationTask
 from migrations_app.services import links
 from migrations_app.services.links import Lease, LogLine
@@ -184,6 +185,9 @@ class LinkPorts:
         elif drain.requested() or time.monotonic() - self._renewed_at > BLIND_SECONDS:
             self.ended = self.ended or Ended.DRAIN
         return Wanted.STOP if self.ended else Wanted.RUN
+
+    def rate(self) -> Rate:
+        return UNLIMITED
 
     def progress(self, progress: Progress) -> None:
         self._progress = self._totals.add(progress)

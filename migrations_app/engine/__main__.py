@@ -18,12 +18,14 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from migrations_app.engine.choice import GROUPS, CommandChoice
-from migrations_app.engine.config import LinkConfig, Method, Phases
+from migrations_app.engine.config import SPOOL_LIMIT, LinkConfig, Method, Phases
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError, UsageError
 from migrations_app.engine.keyfilter import KeyFilter
 from migrations_app.engine.link import run_link
 from migrations_app.engine.ports import Level, Phase, Progress, Wanted
+from migrations_app.engine.rate import CLASSES, UNLIMITED, Rate, RateFile, records_of
+from migrations_app.engine.units import size_of
 from migrations_app.engine.verify import VerifyProgress, verify
 from migrations_app.engine.verify.report import as_dict, as_text
 
@@ -48,13 +50,25 @@ class _Stop:
 class _Terminal:
     """The ports of a link that runs in a terminal or under a script: lines on standard error."""
 
-    def __init__(self, stop: _Stop) -> None:
+    def __init__(self, stop: _Stop, rate: Rate | RateFile = UNLIMITED) -> None:
         self._stop = stop
+        self._rate = rate
         self._last = 0.0
         self._phase: Phase | None = None
 
     def wanted(self) -> Wanted:
         return Wanted.STOP if self._stop.asked else Wanted.RUN
+
+    def rate(self) -> Rate:
+        given = self._rate
+        if isinstance(given, Rate):
+            return given
+        try:
+            if given.changed():
+                self.log(Level.INFO, "rate.changed", f"the rate is {given.rate}")
+        except UsageError as error:
+            self.log(Level.WARNING, "rate.unreadable", f"{error.message}; the rate stays {given.rate}")
+        return given.rate
 
     def progress(self, progress: Progress) -> None:
         now = time.monotonic()
@@ -79,6 +93,8 @@ def _line(progress: Progress) -> str:
         if progress.lag_bytes is not None and progress.lag_seconds is not None:
             parts.append(f"lag {progress.lag_bytes} bytes, {progress.lag_seconds:.1f} s")
     parts.append(f"{progress.bytes_in / 2**20:.1f} MB received")
+    if progress.spool_bytes:
+        parts.append(f"{progress.spool_bytes / 2**20:.1f} MB of it in the spool")
     return " · ".join(parts)
 
 
@@ -156,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="[DB:]DEL,@pubsub",
         help="leave these out\n" + f"groups: @{', @'.join(GROUPS)}",
     )
+    _add_flow(run)
 
     check = commands.add_parser(
         "verify", help="compare two servers by value", description=f"SOURCE and TARGET: {urls}"
@@ -182,6 +199,45 @@ def _parser() -> argparse.ArgumentParser:
             "--json", action="store_true", help="one line with the result on standard output"
         )
     return parser
+
+
+def _add_flow(run: argparse.ArgumentParser) -> None:
+    """Options of the spool and of the speed."""
+    run.add_argument(
+        "--spool-dir",
+        metavar="DIR",
+        help="where to keep what the source sends while the target does not keep up (TMPDIR or /var/tmp)",
+    )
+    run.add_argument(
+        "--spool-limit",
+        type=_size,
+        default=SPOOL_LIMIT,
+        metavar="SIZE",
+        help="how much of it at most; 0 for none (4GB)",
+    )
+    run.add_argument(
+        "--class",
+        dest="speed_class",
+        choices=CLASSES,
+        default="unlimited",
+        help="how fast the link may work, in records per second: "
+        + ", ".join(
+            f"{name} {rate.records_per_second:.0f}"
+            for name, rate in CLASSES.items()
+            if rate.records_per_second
+        ),
+    )
+    run.add_argument(
+        "--rate-records", type=_records, metavar="N", help="at most N keys or commands per second"
+    )
+    run.add_argument(
+        "--rate-bytes", type=_size, metavar="SIZE", help="at most so much per second, as the source sends it"
+    )
+    run.add_argument(
+        "--rate-file",
+        metavar="PATH",
+        help="a file with lines class=NAME, records=N, bytes=SIZE; it counts alone and is read again when it changes",
+    )
 
 
 def _databases(text: str) -> frozenset[int]:
@@ -228,6 +284,20 @@ def _minutes(text: str) -> float:
     return minutes
 
 
+def _size(text: str) -> int:
+    try:
+        return size_of(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+
+
+def _records(text: str) -> float:
+    try:
+        return records_of(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(error.message) from None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     stop = _Stop()
@@ -259,8 +329,10 @@ def _run(args: argparse.Namespace, stop: _Stop) -> int:
         allow_full_resync=args.allow_full_resync,
         keys=_keys(args),
         commands=_choices(args.commands, args.without_commands),
+        spool_folder=args.spool_dir,
+        spool_limit=args.spool_limit,
     )
-    result = run_link(config, _Terminal(stop))
+    result = run_link(config, _Terminal(stop, _rate(args)))
     progress = result.progress
     _say(
         f"{result.outcome.value}: {progress.keys_done} keys, {progress.commands} commands; full synchronizations "
@@ -269,6 +341,16 @@ def _run(args: argparse.Namespace, stop: _Stop) -> int:
     if args.json:
         print(json.dumps({"outcome": result.outcome.value, **dataclasses.asdict(progress)}))
     return DONE
+
+
+def _rate(args: argparse.Namespace) -> Rate | RateFile:
+    if args.rate_file is not None:
+        return RateFile(args.rate_file)
+    given = CLASSES[args.speed_class]
+    return Rate(
+        given.records_per_second if args.rate_records is None else args.rate_records,
+        given.bytes_per_second if args.rate_bytes is None else args.rate_bytes,
+    )
 
 
 def _verify(args: argparse.Namespace, stop: _Stop) -> int:

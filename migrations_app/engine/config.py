@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from migrations_app.engine.checkpoint import check_name
 from migrations_app.engine.choice import CommandChoice
@@ -12,6 +14,9 @@ from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import UsageError
 from migrations_app.engine.keyfilter import KeyFilter
 from migrations_app.engine.ports import Progress
+
+SPOOL_LEAST: Final = 4 * 2**20  # bytes
+SPOOL_LIMIT: Final = 4 * 2**30
 
 
 class Phases(StrEnum):
@@ -46,6 +51,9 @@ class LinkConfig:
     else a side that cannot be reached at the start is an error at once. `followed` says that the link has been in the
     incremental phase before: a target without its checkpoint has then lost the data, too. `keys` chooses keys by name;
     `commands` chooses what is applied of the stream, by database, and under None for the databases that have no choice of their own.
+    `spool_folder` and `spool_limit` (bytes) say
+    where the link may keep what the source sends while the target does not keep up, and how much of it; None is a folder of the
+    system for such files, a limit of 0 switches that off.
     """
 
     name: str
@@ -63,6 +71,8 @@ class LinkConfig:
     followed: bool = False
     keys: KeyFilter = field(default_factory=KeyFilter)
     commands: Mapping[int | None, CommandChoice] = field(default_factory=dict)
+    spool_folder: str | None = None
+    spool_limit: int = SPOOL_LIMIT
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -90,6 +100,19 @@ class LinkConfig:
             raise UsageError(f"{self.target}: a snapshot file cannot be the target; nothing was changed")
         if self.source == self.target:
             raise UsageError("source and target are the same address; nothing was changed")
+        if self.spool_limit and self.spool_limit < SPOOL_LEAST:
+            raise UsageError(
+                f"a spool of {self.spool_limit} bytes is too small: give it {SPOOL_LEAST // 2**20} MB, or 0 for none"
+            )
+        if self.spool_limit and self.spool_folder is not None:
+            _check_folder(self.spool_folder)
+
+
+def _check_folder(folder: str) -> None:
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{folder}: the folder of the spool does not exist or cannot be written; nothing was changed"
+        )
 
 
 @dataclass(frozen=True, slots=True)

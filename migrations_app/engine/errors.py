@@ -159,6 +159,14 @@ class UnknownCommand(UnsupportedData):
     advice = "The command is not known to this version of the engine; nothing of it was applied."
 
 
+class SpoolError(EngineError):
+    """What was kept on disk cannot be read again. The link goes on where the target stands."""
+
+    id = "spool.failed"
+    advice = "Check the disk of the spool's folder, or choose another folder (--spool-dir)."
+    retryable = True
+
+
 # --- the target -------------------------------------------------------------------------------------------------
 
 

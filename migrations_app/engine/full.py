@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from migrations_app.engine import errors, expiry
 from migrations_app.engine.checkpoint import FULL, INCREMENTAL, Checkpoint
 from migrations_app.engine.config import Phases
@@ -87,6 +89,7 @@ class FullPhase:
             wiring.meter.phase(Phase.FULL)
         progress.snapshot_bytes += len(data)
         batch = kernel.feed(data)
+        wiring.throttle.took(sum(batch.keys.values()), len(data), time.monotonic())
         group = pipeline.open(("keys", batch.keys))
         pipeline.add(group, b"".join(batch.data), batch.commands)
         for database, key, _ in batch.deferred:

@@ -65,6 +65,7 @@ class IncrementalPhase:
         deferred = self._wiring.deferred
         deferred.touch(data)
         batch = self._kernel.feed(data)
+        self._wiring.throttle.took(batch.commands, len(data), time.monotonic())
         if batch.data:
             self._put(b"".join(batch.data), batch.commands)
         for database, key in self._expiry.deferred:

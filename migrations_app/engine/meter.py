@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from migrations_app.engine.ports import Level, Phase, Ports, Progress, Wanted
+from migrations_app.engine.rate import Rate
 
 _WINDOW = 3.0  # seconds over which rates are taken
 
@@ -21,6 +22,9 @@ class Meter:
 
     def wanted(self) -> Wanted:
         return self._ports.wanted()
+
+    def rate(self) -> Rate:
+        return self._ports.rate()
 
     def log(self, level: Level, event: str, message: str, **fields: Any) -> None:
         self._ports.log(level, event, message, **fields)

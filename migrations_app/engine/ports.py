@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
+from migrations_app.engine.rate import Rate
+
 
 class Wanted(StrEnum):
     """What the owner of the link wants of it now."""
@@ -68,6 +70,9 @@ class Progress:
     keys_per_second: float = 0.0
     commands_per_second: float = 0.0
     bytes_per_second: float = 0.0  # received
+    spool_bytes: int = 0  # received from the source and not yet taken up, because the target does not keep up
+    spool_limit: int = 0
+    spool_full: bool = False  # the source is not read: there is no room
     databases: dict[int, int] = field(default_factory=dict)  # database → keys of the snapshot written
 
 
@@ -79,6 +84,9 @@ class Ports(Protocol):
 
         May raise `engine.errors.Fenced` when the caller has lost the link to another owner.
         """
+
+    def rate(self) -> Rate:
+        """How fast the link may work now. Asked as often as `wanted`; `rate.UNLIMITED` for as fast as it can."""
 
     def progress(self, progress: Progress) -> None:
         """The counters as they are now, about twice a second and whenever the phase changes. Copy what is kept."""

@@ -1,7 +1,8 @@
 """One attempt of a link: from connecting both sides until it is done, stopped, or a side is lost.
 
-One thread, two non-blocking sockets. Data goes source → decoder → kernel → pipeline → target. Nothing is read from the source
-while the target does not keep up; acknowledgements and questions of the owner go on meanwhile.
+One thread, two non-blocking sockets. Data goes source → decoder → kernel → pipeline → target. While the target does not keep up, what the
+source sends goes to the spool and from there, in order, to the decoder; when the spool is full the source is not read.
+Acknowledgements and questions of the owner go on meanwhile.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from migrations_app.engine.incremental import IncrementalPhase
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Wanted
 from migrations_app.engine.protocol import psync
+from migrations_app.engine.rate import Throttle
 from migrations_app.engine.source.base import Source
 from migrations_app.engine.source.file import FileSource, check_file
 from migrations_app.engine.source.psync import PsyncSource
 from migrations_app.engine.source.sync import SyncSource
 from migrations_app.engine.source.watch import SourceWatch
+from migrations_app.engine.spool import BLOCK, Spool, default_folder
 from migrations_app.engine.target.opening import open_target
 from migrations_app.engine.target.pipeline import Pipeline
 from migrations_app.engine.wiring import Wiring
@@ -37,6 +40,7 @@ _ACK_EVERY = 1.0
 _ACK_UNTIL_STREAM = 0.1  # the source starts the stream at the first ACK after its child has ended
 _WANTED_EVERY = 0.1
 _PROGRESS_EVERY = 0.5
+_SPOOL_AFTER = 0.5  # seconds of holding the source back, less those of not doing so, until the spool is used
 _SETTLE_WITHIN = 5.0
 _STOP_WITHIN = 5.0
 
@@ -63,6 +67,13 @@ class Session:
         self._early = b""  # of the stream, arrived before the snapshot was confirmed
         self._stopping_since: float | None = None
         self._reading = False
+        self._took = True  # more might be taken up for the target when the loop last looked
+        self._held = 0.0  # seconds that the source was held back lately
+        self._looked_at = time.monotonic()
+        self._spooled = self._told_full = False  # so that the log says it once
+        self._source_lost: errors.EngineError | None = None
+        self.spool = Spool("", 0)  # until it is known whether the source needs one
+        self._throttle = Throttle()
         self._bytes_out_before = meter.progress.bytes_out
         self._clock_wanted = self._clock_ack = self._clock_progress = 0.0
 
@@ -84,6 +95,7 @@ class Session:
                 self.source.close()
         finally:
             self.target.close()
+            self.spool.close()
 
     @property
     def epoch(self) -> int | None:
@@ -108,6 +120,8 @@ class Session:
         self._keyspace = self.source.keyspace()
         self._replication = self.source.replication()
         self.pipeline = Pipeline(self.target.client.connection)
+        if self.source.pushes:
+            self.spool = Spool(config.spool_folder or default_folder(), config.spool_limit)
         self.watch = SourceWatch(config.source, name, config.timeout) if self.source.follows else None
         self.deferred = Deferred(config.source, config.target, config.name, name, min(5.0, config.timeout))
         self.wiring = Wiring(
@@ -118,6 +132,7 @@ class Session:
             Filter(config.databases, [self.target.key], keys=config.keys, commands=config.commands),
             self.deferred,
             self.target.checkpoint,
+            self._throttle,
         )
         try:
             self._ask()
@@ -188,7 +203,8 @@ class Session:
             outcome = self._timers()
             if outcome is not None:
                 return outcome
-            reading = self._may_read()
+            taking = self._may_take()
+            reading = self._may_read(taking)
             if reading and not self._reading:
                 poller.register(source, select.POLLIN)
                 # While nothing was read nothing could come: the silence of the source counts from here.
@@ -200,29 +216,104 @@ class Session:
             self._reading = reading
             self.pipeline.register(poller)
             ready = source.buffered and reading
-            events = dict(poller.poll(0 if ready else 5 if self.deferred.busy else 50))
+            at_once = ready or (taking and self.spool.size)
+            events = dict(poller.poll(0 if at_once else self._idle_ms()))
             self._confirmed(self.pipeline.ready(events))
             if reading and (ready or events.get(source.fileno(), 0)):
-                self._read_source()
+                self._read_source(taking)
+            if taking and self.spool.size:
+                self._handle(self.source.decoder.feed(self.spool.take(self._block())))
             self._confirmed(self.pipeline.completed())
             if self._step is _Step.DRAIN and self.pipeline.idle and not self._drained():
                 return Outcome.COMPLETED
             self.pipeline.write()
+            if self._source_lost is not None and not self._worth_finishing():
+                raise self._source_lost
 
-    def _may_read(self) -> bool:
-        if self._step is _Step.DRAIN or (self._stopping_since is not None and not self._settling()):
+    def _may_take(self) -> bool:
+        """Whether more may be taken up for the target."""
+        if self._step is _Step.DRAIN or self._ending:
             return False
-        if self.pipeline.unsent > _UNSENT_LIMIT:
+        if self.pipeline.unsent > _UNSENT_LIMIT or self._throttle.wait(time.monotonic()):
             return False
         return self._incremental is None or not self._incremental.full
 
-    def _read_source(self) -> None:
-        block = _STREAM_BLOCK if self._step is _Step.STREAM else _SNAPSHOT_BLOCK
-        data = self.source.connection.recv(block)
+    def _may_read(self, taking: bool) -> bool:
+        """Whether the source may be read: for the target, or into the spool."""
+        now = time.monotonic()
+        passed, self._looked_at = now - self._looked_at, now
+        self._held = max(0.0, self._held - passed) if self._took else self._held + passed
+        self._took = taking
+        if self._source_lost is not None or self._ending:
+            return False
+        if taking and not self.spool.size:
+            return True
+        # A target that takes a breath is no reason to write to a disk.
+        if not self.spool.size and self._held < _SPOOL_AFTER:
+            return False
+        return not self.spool.full
+
+    @property
+    def _ending(self) -> bool:
+        return self._stopping_since is not None and not self._settling()
+
+    def _idle_ms(self) -> float:
+        """How long to wait for the sockets at most."""
+        usual = 5.0 if self.deferred.busy else 50.0
+        wait = 1000 * self._throttle.wait(time.monotonic())
+        return min(usual, wait) if wait else usual
+
+    def _block(self) -> int:
+        return self._throttle.block(_STREAM_BLOCK if self._step is _Step.STREAM else _SNAPSHOT_BLOCK)
+
+    def _read_source(self, taking: bool) -> None:
+        direct = taking and not self.spool.size
+        try:
+            data = self.source.connection.recv(self._block() if direct else BLOCK)
+        except errors.ConnectError as error:
+            self._lose_source(error)
+            return
         if data is None:
             return
         self.progress.bytes_in += len(data)
-        self._handle(self.source.decoder.feed(data))
+        if direct:
+            self._handle(self.source.decoder.feed(data))
+            return
+        if not self._spooled:
+            self._spooled = True
+            self.meter.log(
+                Level.INFO,
+                "spool.used",
+                "the target does not keep up: what the source sends meanwhile is kept on disk",
+                folder=self.spool.folder,
+                limit=self.spool.limit,
+            )
+        self.spool.put(data)
+
+    def _lose_source(self, error: errors.EngineError) -> None:
+        """The source's connection has ended. What it had sent before is still worth having, see `_worth_finishing`."""
+        self._source_lost = error
+        if self._worth_finishing():
+            self.meter.log(
+                Level.WARNING,
+                error.id,
+                f"{error.message}; what it had sent before is written first",
+                waiting=self.spool.size,
+            )
+
+    def _worth_finishing(self) -> bool:
+        """Whether the lost source has left something that brings the link on: what follows then need not be asked for again.
+
+        A snapshot without its end does not: the full phase starts again.
+        """
+        if not self.source.resumes and self.config.phases is not Phases.FULL:
+            return False
+        if self._step is _Step.DRAIN:
+            return True
+        if not self.spool.size:
+            return self._incremental is not None and self._incremental.in_flight
+        left = self.source.decoder.left
+        return left is None or left <= self.spool.size
 
     def _handle(self, events: Sequence[psync.Event]) -> None:
         for event in events:
@@ -336,13 +427,14 @@ class Session:
         stream = self._incremental
         if now >= self._clock_wanted:
             self._clock_wanted = now + _WANTED_EVERY
+            self._throttle.set(self.meter.rate(), now)
             if self._stopping_since is None and self.meter.wanted() is Wanted.STOP:
                 self._stopping_since = now
                 self.meter.phase(Phase.STOPPING)
         if now >= self._clock_ack:
             self._clock_ack = now + (_ACK_EVERY if stream is not None and stream.begun else _ACK_UNTIL_STREAM)
-            if not (self.source.decoder.waiting and self._step is _Step.ASKED):
-                self.source.acknowledge(self.progress.applied_offset or 0)
+            if self._source_lost is None and not (self.source.decoder.waiting and self._step is _Step.ASKED):
+                self._acknowledge()
         if now >= self._clock_progress:
             self._clock_progress = now + _PROGRESS_EVERY
             self._update()
@@ -358,6 +450,12 @@ class Session:
             return Outcome.COMPLETED
         return None
 
+    def _acknowledge(self) -> None:
+        try:
+            self.source.acknowledge(self.progress.applied_offset or 0)
+        except errors.ConnectError as error:
+            self._lose_source(error)
+
     def _check_time_outs(self, now: float) -> None:
         limit = self.config.timeout
         waiting = self.pipeline.waiting_since
@@ -366,8 +464,10 @@ class Session:
                 f"{self.config.target.address}: the target has not answered for {limit:g} s"
             )
         if self._reading and now - self.source.connection.last_received > limit:
-            raise errors.ConnectionTimeout(
-                f"{self.config.source.address}: the source has been silent for {limit:g} s"
+            self._lose_source(
+                errors.ConnectionTimeout(
+                    f"{self.config.source.address}: the source has been silent for {limit:g} s"
+                )
             )
 
     def _stop(self, now: float) -> Outcome | None:
@@ -412,6 +512,7 @@ class Session:
     def _update(self) -> None:
         """The counters that nobody keeps as they change."""
         progress = self.progress
+        self._show_spool()
         progress.bytes_out = self._bytes_out_before + self.pipeline.sent
         if self.watch is not None:
             progress.source_offset = self.watch.offset
@@ -419,6 +520,22 @@ class Session:
             progress.lag_bytes, progress.lag_seconds = self.watch.lag(progress.applied_offset)
         if self._full is not None and self._step is _Step.SNAPSHOT:
             self._full.show_percent()
+
+    def _show_spool(self) -> None:
+        progress, spool = self.progress, self.spool
+        progress.spool_bytes, progress.spool_limit = spool.size, spool.limit
+        progress.spool_full = bool(spool.size) and spool.full
+        if progress.spool_full and not self._told_full:
+            self._told_full = True
+            self.meter.log(
+                Level.WARNING,
+                "spool.full",
+                f"the spool is full, the source is not read until there is room: {spool.why}",
+                waiting=spool.size,
+            )
+        elif self._told_full and not spool.size:
+            self._told_full = False
+            self.meter.log(Level.INFO, "spool.empty", "the spool is empty again")
 
 
 def _open_source(config: LinkConfig, name: str) -> Source:

@@ -10,6 +10,7 @@ from migrations_app.engine.config import LinkConfig
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.filter import Filter
 from migrations_app.engine.meter import Meter
+from migrations_app.engine.rate import Throttle
 from migrations_app.engine.target.base import Target, TargetPipeline
 
 
@@ -24,6 +25,7 @@ class Wiring:
     filter: Filter
     deferred: Deferred
     checkpoint: Checkpoint
+    throttle: Throttle
 
 
 def now_ms() -> int:

@@ -22,6 +22,7 @@ from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError
 from migrations_app.engine.link import run_link
 from migrations_app.engine.ports import Level, Phase, Progress, Wanted
+from migrations_app.engine.rate import UNLIMITED, Rate
 from migrations_app.engine.verify import VerifyReport, verify
 from migrations_app.engine.verify.report import as_text
 from tests.support.notes import expiries_wait
@@ -51,6 +52,10 @@ class Recorder:
         self.last = Progress()
         self.phases: list[Phase] = []
         self.lines: list[tuple[Level, str, str]] = []
+        self.limit = UNLIMITED
+
+    def rate(self) -> Rate:
+        return self.limit
 
     def wanted(self) -> Wanted:
         return Wanted.STOP if self.stop.is_set() else Wanted.RUN
@@ -71,10 +76,11 @@ class Recorder:
 class RunningLink:
     """A link in a thread. Leaving the `with` block stops it; its error, if any, is raised by `result`."""
 
-    def __init__(self, source: Side, target: Side, **options: Any) -> None:
+    def __init__(self, source: Side, target: Side, *, limit: Rate = UNLIMITED, **options: Any) -> None:
         given: dict[str, Any] = {"name": "test", "timeout": 10.0, "retry_seconds": 60.0}
         self.config = LinkConfig(source=endpoint(source), target=endpoint(target), **(given | options))
         self.ports = Recorder()
+        self.ports.limit = limit
         self._result: LinkResult | None = None
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="link-under-test", daemon=True)

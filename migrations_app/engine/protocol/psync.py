@@ -94,6 +94,13 @@ class PsyncDecoder:
         return self._state in (_State.REPLY, _State.HEADER)
 
     @property
+    def left(self) -> int | None:
+        """Bytes of the snapshot that are missing; None where that is not known, 0 in the stream."""
+        if self._state in (_State.MARKED, _State.MARK):
+            return None
+        return self._left if self._state is _State.SIZED else 0
+
+    @property
     def in_snapshot(self) -> bool:
         return self._state in (_State.SIZED, _State.MARKED, _State.MARK)
 

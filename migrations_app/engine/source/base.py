@@ -28,6 +28,9 @@ class Decoder(Protocol):
     @property
     def waiting(self) -> bool: ...
 
+    @property
+    def left(self) -> int | None: ...
+
     def feed(self, data: bytes) -> Sequence[Event]: ...
 
     def end_snapshot(self, rest: bytes) -> Sequence[Event]: ...
@@ -37,11 +40,12 @@ class Source(Protocol):
     """A source that gives a snapshot and, if it `follows`, a stream behind it.
 
     `resumes`: the stream can be had from an offset on, so that a checkpoint of the incremental phase is worth something.
-    `limits`: what this way of reading cannot promise, as a sentence for the log; empty where nothing is to be said.
+    `pushes`: it gives up on a link that does not read, so that a spool is of use. `limits`: what this way of reading cannot promise, as a sentence for the log; empty where nothing is to be said.
     """
 
     follows: bool
     resumes: bool
+    pushes: bool
     limits: str
 
     @property

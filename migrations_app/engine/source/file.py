@@ -68,6 +68,10 @@ class FileDecoder:
     def waiting(self) -> bool:
         return not self._begun
 
+    @property
+    def left(self) -> None:
+        return None
+
     def feed(self, data: bytes) -> list[Event]:
         events: list[Event] = [] if self._begun else [FullResync("", 0), SnapshotBegin(self._size)]
         self._begun = True
@@ -88,6 +92,7 @@ class FileSource:
 
     follows = False
     resumes = False
+    pushes = False
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.connection = SnapshotFile(endpoint)

@@ -16,6 +16,7 @@ class PsyncSource:
 
     follows = True
     resumes = True
+    pushes = True
     limits = ""
 
     def __init__(self, endpoint: Endpoint, name: str, timeout: float) -> None:
