@@ -110,7 +110,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    urls = "redis://[user][:password]@host:port, rediss://… (TLS; ?ca_file=PATH, ?verify=no, ?server_name=NAME) or unix:///path"
+    urls = (
+        "redis://[user][:password]@host:port, rediss://… (TLS; ?ca_file=PATH, ?verify=no, ?server_name=NAME), unix:///path,\n"
+        "sentinel://[user][:password]@host:port,host:port/master-name (?sentinel_user=NAME, ?sentinel_password=WORD) or\n"
+        "sentinels://… (TLS)"
+    )
     source = "SOURCE may also be a snapshot file, rdb:///path/to/dump.rdb (--phases full)"
     parser = _Parser(
         prog="python -m migrations_app.engine",

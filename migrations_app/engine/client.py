@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
-from migrations_app.engine import errors
+from migrations_app.engine import errors, lookup
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.net import Connection
 from migrations_app.engine.protocol.resp import Reply, ReplyError, ReplyReader, encode, encode_many
@@ -19,13 +20,49 @@ class Client:
     """Speaks to one server, logged in. Use as a context manager, or `close()` it.
 
     `execute` raises for an error reply, `pipeline` returns it as `ReplyError` in its place. Every call is bounded by
-    `timeout` seconds for each wait on the network.
+    `timeout` seconds for each wait on the network. Where the endpoint is to be looked up, that is done here, and `endpoint` of the
+    client is the server that was found.
     """
 
+    endpoint: Endpoint
+    connection: Connection
+
     def __init__(self, endpoint: Endpoint, *, timeout: float = 20.0, name: str = "") -> None:
-        self.endpoint = endpoint
         self.timeout = timeout
-        self.connection = Connection.open(endpoint, timeout)
+        if endpoint.lookup is not None and not endpoint.host:
+            self._find(endpoint, name)
+        else:
+            self._open(endpoint, name)
+
+    def _find(self, endpoint: Endpoint, name: str) -> None:
+        """Connect to the first server that is named for the endpoint and is a master."""
+        ask = partial(Client, timeout=lookup.ask_seconds(self.timeout))
+        failure: errors.ConnectError | None = None
+        for place in lookup.found(endpoint, ask):
+            try:
+                self._open(place, name)
+                role = self._role()
+            except errors.ConnectError as error:
+                failure = error
+                continue
+            if role == "master":
+                return
+            self.close()
+            failure = errors.NotTheMaster(
+                f"{place.address}: named as the master, but it is a {role or 'server'}"
+            )
+        raise failure or errors.ConnectError(f"{endpoint.address}: no server was named")
+
+    def _role(self) -> str:
+        try:
+            return self.info("replication").get("role", "master")
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, endpoint: Endpoint, name: str) -> None:
+        self.endpoint = endpoint
+        self.connection = Connection.open(endpoint, self.timeout)
         self._reader = ReplyReader()
         self._ready: list[Reply] = []
         try:
@@ -168,8 +205,9 @@ def error_of(reply: ReplyError, command: str, endpoint: Endpoint) -> errors.Engi
         return errors.AuthError(message, advice="Servers before 6.0 know no users: give the password alone.")
     if code == "NOPERM":
         return errors.PermissionDenied(message)
-    if code == "READONLY":
-        return errors.TargetReadOnly(message)
+    # The second: EXEC of a transaction that began before the server became a replica.
+    if code == "READONLY" or "instance is now a read-only" in reply:
+        return errors.TargetDemoted(message) if endpoint.lookup else errors.TargetReadOnly(message)
     if code == "OOM":
         return errors.TargetOutOfMemory(message)
     if code in {"LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN"}:

@@ -62,6 +62,34 @@ class ConnectionLost(ConnectError):
     advice = "The link goes on by itself where it stood as soon as the server can be reached again."
 
 
+class SentinelsUnreachable(ConnectError):
+    id = "sentinel.unreachable"
+    advice = (
+        "Check that the sentinels run and that their addresses and ports can be reached from this machine."
+    )
+
+
+class UnknownMaster(EngineError):
+    """The sentinels watch no master of this name."""
+
+    id = "sentinel.unknown_master"
+    advice = "Check the name of the master (SENTINEL MASTERS lists them), and that these are its sentinels."
+
+
+class NotTheMaster(ConnectError):
+    """Who was asked for the master named a server that is none (any more): a failover is under way."""
+
+    id = "server.not_master"
+    advice = "The link asks again within the retry time: a failover takes some seconds."
+
+
+class ClusterDown(ConnectError):
+    """A cluster that just now has no owner for some slots, or no node that can be reached."""
+
+    id = "cluster.down"
+    advice = "Check the nodes of the cluster (CLUSTER INFO, CLUSTER NODES); the link asks again within the retry time."
+
+
 class TlsError(EngineError):
     id = "connection.tls"
     advice = "Check that the port speaks TLS, the certificate's name and the authority that signed it."
@@ -180,6 +208,14 @@ class TargetError(EngineError):
 class TargetReadOnly(TargetError):
     id = "target.read_only"
     advice = "The target is a replica and refuses writes: choose its master."
+
+
+class TargetDemoted(TargetReadOnly):
+    """The target has become a replica, and there is somebody to ask for the new master."""
+
+    id = "target.demoted"
+    advice = "The link asks for the new master and goes on where that one stands."
+    retryable = True
 
 
 class TargetOutOfMemory(TargetError):

@@ -29,6 +29,7 @@ from migrations_app.engine.source.psync import PsyncSource
 from migrations_app.engine.source.sync import SyncSource
 from migrations_app.engine.source.watch import SourceWatch
 from migrations_app.engine.spool import BLOCK, Spool, default_folder
+from migrations_app.engine.successor import SuccessorWatch
 from migrations_app.engine.target.opening import open_target
 from migrations_app.engine.target.pipeline import Pipeline
 from migrations_app.engine.wiring import Wiring
@@ -122,8 +123,14 @@ class Session:
         self.pipeline = Pipeline(self.target.client.connection)
         if self.source.pushes:
             self.spool = Spool(config.spool_folder or default_folder(), config.spool_limit)
-        self.watch = SourceWatch(config.source, name, config.timeout) if self.source.follows else None
-        self.deferred = Deferred(config.source, config.target, config.name, name, min(5.0, config.timeout))
+        # The servers that were found, where the addresses are looked up: they all have to speak of the same one.
+        source, target = self.source.endpoint, self.target.endpoint
+        self.watch = SourceWatch(source, name, config.timeout) if self.source.follows else None
+        self.deferred = Deferred(source, target, config.name, name, min(5.0, config.timeout))
+        self._successors = (
+            SuccessorWatch(source, self.source.facts.run_id, config.timeout),
+            SuccessorWatch(target, self.target.facts.run_id, config.timeout),
+        )
         self.wiring = Wiring(
             config,
             self.meter,
@@ -143,6 +150,8 @@ class Session:
             self._mark_fault(error)
             raise
         finally:
+            for successor in self._successors:
+                successor.close()
             if self.watch is not None:
                 self.watch.close()
 
@@ -457,16 +466,21 @@ class Session:
             self._lose_source(error)
 
     def _check_time_outs(self, now: float) -> None:
+        of_source, of_target = self._successors
+        if of_target.found is not None:
+            raise of_target.found
+        if of_source.found is not None and self._source_lost is None:
+            self._lose_source(of_source.found)
         limit = self.config.timeout
         waiting = self.pipeline.waiting_since
         if waiting is not None and now - waiting > limit:
             raise errors.ConnectionTimeout(
-                f"{self.config.target.address}: the target has not answered for {limit:g} s"
+                f"{self.target.endpoint.address}: the target has not answered for {limit:g} s"
             )
         if self._reading and now - self.source.connection.last_received > limit:
             self._lose_source(
                 errors.ConnectionTimeout(
-                    f"{self.config.source.address}: the source has been silent for {limit:g} s"
+                    f"{self.source.endpoint.address}: the source has been silent for {limit:g} s"
                 )
             )
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from migrations_app.engine.endpoint import Endpoint
+from migrations_app.engine.endpoint import Endpoint, Sentinels
 from migrations_app.engine.errors import UsageError
 
 PASSWORD = "s3cr3t-pa55"
@@ -37,6 +37,26 @@ PASSWORD = "s3cr3t-pa55"
         (
             "unix://eve:pw@/run/a%20b.sock",
             Endpoint(unix_path="/run/a b.sock", username="eve", password="pw", port=0),
+        ),
+        ("sentinel://h/orders", Endpoint(port=0, lookup=Sentinels((("h", 26379),), "orders"))),
+        (
+            "sentinel://eve:p%40w@h:1,[::1]:2/orders?sentinel_user=s&sentinel_password=a%26+b",
+            Endpoint(
+                port=0,
+                username="eve",
+                password="p@w",
+                lookup=Sentinels((("h", 1), ("::1", 2)), "orders", username="s", password="a&+b"),
+            ),
+        ),
+        (
+            "sentinels://h/orders?verify=no",
+            Endpoint(
+                port=0, tls=True, tls_verify=False, lookup=Sentinels((("h", 26379),), "orders", tls=True)
+            ),
+        ),
+        (
+            "sentinels://h/orders?sentinel_tls=no",
+            Endpoint(port=0, tls=True, lookup=Sentinels((("h", 26379),), "orders")),
         ),
     ],
 )
@@ -73,6 +93,15 @@ def test_the_authority_is_read_from_its_file(tmp_path: Path) -> None:
         ("unix://run/s", "ambiguous"),
         ("redis://{}h#x", "ambiguous"),
         ("unix://{}/run/s?verify=no", "no TLS options"),
+        ("sentinel://{}h", "name of the master is missing"),
+        ("sentinel://{}h/a/b", "name of the master is missing"),
+        ("sentinel://{}/orders", "sentinels are missing"),
+        ("sentinel://{}h:0,i/orders", "cannot be read"),
+        ("sentinel://{}h:x/orders", "cannot be read"),
+        ("sentinel://{}[::1/orders", "cannot be read"),
+        ("sentinel://{}h/orders?db=3", "unknown option 'db'"),
+        ("sentinel://{}h/orders?verify=no", "verify belongs to sentinels://"),
+        ("sentinels://{}h/orders?sentinel_tls=maybe", "sentinel_tls is yes or no"),
     ],
 )
 @pytest.mark.parametrize("credentials", ["", f":{PASSWORD}@", f"eve:{PASSWORD}@"])
@@ -103,7 +132,15 @@ def test_errors_say_what_is_wrong_and_no_password(rest: str, message: str, crede
 )
 @pytest.mark.parametrize(
     "url",
-    ["redis://:{}@h:1", "redis://eve:{}@h:1", "redis://eve:{}@h:99999", "unix://:{}@/run/s", "ftp://:{}@h"],
+    [
+        "redis://:{}@h:1",
+        "redis://eve:{}@h:1",
+        "redis://eve:{}@h:99999",
+        "unix://:{}@/run/s",
+        "ftp://:{}@h",
+        "sentinel://:{}@h:1,i/orders",
+        "sentinel://eve:{}@h:99999/orders",
+    ],
 )
 def test_a_password_that_breaks_the_url_is_not_shown(url: str, password: str) -> None:
     shown = ""
@@ -115,6 +152,19 @@ def test_a_password_that_breaks_the_url_is_not_shown(url: str, password: str) ->
         assert endpoint.password == password
         shown = f"{endpoint!r} {endpoint} {endpoint.address}"
     assert PASSWORD not in shown
+
+
+@pytest.mark.parametrize("rest", ["", "/x", "#x", "&x", "@x", "?x"])
+def test_the_password_of_the_sentinels_is_not_shown(rest: str) -> None:
+    word = f"{PASSWORD}{rest}"
+    for url in (f"sentinel://h/orders?sentinel_password={word}", f"redis://h?sentinel_password={word}"):
+        try:
+            endpoint = Endpoint.parse(url)
+        except UsageError as error:
+            shown = f"{error} {error.advice}"
+        else:
+            shown = f"{endpoint!r} {endpoint} {endpoint.address}"
+        assert PASSWORD not in shown
 
 
 @given(st.text(min_size=8).filter(lambda text: "…" not in text))
@@ -133,6 +183,16 @@ def test_no_password_in_any_form(password: str) -> None:
         (Endpoint(host="::1", port=1, tls=True), "rediss://[::1]:1", "[::1]:1"),
         (Endpoint(host="h", username="e@ve", password="x"), "redis://e%40ve@h:6379", "h:6379"),
         (Endpoint(unix_path="/run/s", username="eve"), "unix://eve@/run/s", "/run/s"),
+        (
+            Endpoint(username="eve", password="x", lookup=Sentinels((("h", 1), ("::1", 2)), "orders")),
+            "sentinel://eve@h:1,[::1]:2/orders",
+            "orders (sentinels h:1, [::1]:2)",
+        ),
+        (
+            Endpoint(tls=True, lookup=Sentinels((("h", 1),), "a b", tls=True)).at("i", 3),
+            "rediss://i:3",
+            "i:3",
+        ),
     ],
 )
 def test_shown(endpoint: Endpoint, text: str, address: str) -> None:

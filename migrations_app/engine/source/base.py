@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.protocol.psync import Event
 
@@ -47,6 +48,7 @@ class Source(Protocol):
     resumes: bool
     pushes: bool
     limits: str
+    endpoint: Endpoint  # with the address that was found, where it is looked up
 
     @property
     def connection(self) -> Incoming: ...

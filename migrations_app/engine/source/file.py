@@ -95,6 +95,7 @@ class FileSource:
     pushes = False
 
     def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
         self.connection = SnapshotFile(endpoint)
         self.decoder = FileDecoder(endpoint.file, self.connection.size)
         self.facts = _FACTS

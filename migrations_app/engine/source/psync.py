@@ -21,6 +21,7 @@ class PsyncSource:
 
     def __init__(self, endpoint: Endpoint, name: str, timeout: float) -> None:
         client = Client(endpoint, timeout=timeout, name=name)
+        self.endpoint = client.endpoint
         self.connection: Connection = client.connection
         self.decoder = PsyncDecoder()
         self._client = client

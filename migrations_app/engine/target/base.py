@@ -6,6 +6,7 @@ import select
 from typing import Any, Protocol
 
 from migrations_app.engine.checkpoint import Checkpoint
+from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.target.pipeline import Group
 
@@ -14,6 +15,7 @@ class Target(Protocol):
     """Taken over for one link; `close` it."""
 
     key: bytes  # of the checkpoint
+    endpoint: Endpoint  # with the address that was found, where it is looked up
     facts: ServerFacts
     checkpoint: Checkpoint  # as it was when the target was taken over
 

@@ -25,7 +25,12 @@ class StandaloneTarget:
         self.link = link
         self.key = checkpoint_key(link)
         self.client = client
+        self.endpoint = client.endpoint
         self.facts = facts
+        if not facts.master and self.endpoint.lookup is not None:
+            raise errors.TargetDemoted(
+                f"{self.endpoint.address}: the target has just become a replica; nothing was written"
+            )
         if not facts.master:
             raise errors.TargetReadOnly(
                 f"{client.endpoint.address}: the target is a replica; nothing was written"
