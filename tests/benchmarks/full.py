@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from migrations_app.engine import kernel as kernel_module
+from tests.benchmarks.contenders import Contender
 from tests.benchmarks.data import DataSet, send
 from tests.support.servers import Server
 
-ROOT = Path(__file__).resolve().parents[2]
 _TICKS = os.sysconf("SC_CLK_TCK")
 _CONFIG: dict[str, Any] = {
     "repl-diskless-sync": "yes",
@@ -40,12 +36,8 @@ class Run:
     peak_mb: float
 
 
-def kernel() -> str:
-    return "compiled" if kernel_module.__file__.endswith(".so") else "interpreted"
-
-
-def server(version: str) -> Server:
-    config = dict(_CONFIG)
+def server(version: str, *, compressed: bool = True) -> Server:
+    config = _CONFIG | {"rdbcompression": "yes" if compressed else "no"}
     if version.startswith(("redis-5", "redis-6", "redis-3", "valkey")):
         config.pop("enable-debug-command")
     return Server(version, config=config)
@@ -78,62 +70,35 @@ class Peak:
             self._mb = int(found[1]) / 1024 if found else self._mb
 
 
-def measure(version: str, chosen: DataSet, rounds: int, scale: float) -> list[dict[str, Run]]:
+def measure(
+    version: str, chosen: DataSet, who: list[Contender], rounds: int, scale: float, *, compressed: bool = True
+) -> list[dict[str, Run]]:
     """One dictionary a round: who copied → what it took."""
-    with server(version) as source:
+    with server(version, compressed=compressed) as source:
         send(source.port, chosen.commands(scale))
         return [
-            {"native": _native(source, version), "engine": _engine(source, version)} for _ in range(rounds)
+            {contender.name: _run(contender, source, version) for contender in who} for _ in range(rounds)
         ]
 
 
-def _native(source: Server, version: str) -> Run:
+def _run(contender: Contender, source: Server, version: str) -> Run:
+    """From the moment when the source has taken the request."""
     with server(version) as target:
-        client = target.client()
-        before = cpu_of(source.pid), cpu_of(target.pid)
-        start = time.perf_counter()
-        client.replicaof(source.host, source.port)
-        while client.info("replication")["master_link_status"] != "up":
-            time.sleep(0.002)
-        seconds = time.perf_counter() - start
-        client.replicaof("NO", "ONE")
-        return Run(seconds, 0.0, cpu_of(source.pid) - before[0], cpu_of(target.pid) - before[1], 0.0)
-
-
-def _engine(source: Server, version: str) -> Run:
-    command = [sys.executable, "-m", "migrations_app.engine", "run", source.url]
-    with server(version) as target:
-        return _run([*command, target.url, "--phases", "full", "--json"], source, target)
-
-
-def _run(command: list[str], source: Server, target: Server) -> Run:
-    client = source.client()
-    syncs = client.info("stats")["sync_full"]
-    before = cpu_of(source.pid), cpu_of(target.pid)
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        while client.info("stats")["sync_full"] == syncs and process.poll() is None:
-            time.sleep(0.002)
-        start = time.perf_counter()
-        assert process.stdout is not None
-        peak = Peak(process.pid)
-        line = process.stdout.readline()
-        seconds = time.perf_counter() - start
-        peak_mb = peak.end()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            process.wait()
-    if process.returncode or json.loads(line)["outcome"] != "completed":
-        raise RuntimeError(f"{command[0]} failed: {process.stderr.read() if process.stderr else ''}")
-    if target.client().dbsize() != client.dbsize():
-        raise RuntimeError("the target does not hold as many keys as the source")
-    return Run(
-        seconds,
-        usage.ru_utime + usage.ru_stime,
-        cpu_of(source.pid) - before[0],
-        cpu_of(target.pid) - before[1],
-        peak_mb,
-    )
+        client = source.client()
+        syncs = client.info("stats")["sync_full"]
+        with contender.copying(source, target) as process:
+            while client.info("stats")["sync_full"] == syncs and (process is None or process.poll() is None):
+                time.sleep(0.002)
+            start = time.perf_counter()
+            pids = [source.pid, target.pid, *([process.pid] if process is not None else [])]
+            before = [cpu_of(pid) for pid in pids]
+            peak = Peak(process.pid) if process is not None else None
+            try:
+                contender.wait(process, source, target)
+            finally:
+                peak_mb = peak.end() if peak is not None else 0.0
+            seconds = time.perf_counter() - start
+            used = [cpu_of(pid) - earlier for pid, earlier in zip(pids, before, strict=True)]
+        if target.client().dbsize() != client.dbsize():
+            raise RuntimeError(f"{contender.name}: the target does not hold as many keys as the source")
+        return Run(seconds, used[2] if process is not None else 0.0, used[0], used[1], peak_mb)

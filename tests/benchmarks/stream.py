@@ -3,84 +3,43 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from tests.benchmarks.contenders import Contender
 from tests.benchmarks.data import changes, send
-from tests.benchmarks.full import ROOT, kernel, server
+from tests.benchmarks.full import server
 from tests.support.servers import Server
-from tests.support.wait import wait_for
-
-Follow = Callable[[Server, Server], AbstractContextManager[None]]
 
 
-@contextmanager
-def native(source: Server, target: Server) -> Iterator[None]:
-    """The target follows as a replica."""
-    client = target.client()
-    client.replicaof(source.host, source.port)
-    wait_for(lambda: client.info("replication")["master_link_status"] == "up", 60, "the replica follows")
-    yield
-    client.replicaof("NO", "ONE")
-
-
-@contextmanager
-def engine(source: Server, target: Server) -> Iterator[None]:
-    """The target is followed by a link."""
-    command = [
-        sys.executable,
-        "-m",
-        "migrations_app.engine",
-        "run",
-        source.url,
-        target.url,
-        "--link",
-        "bench",
-    ]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    try:
-        client = target.client()
-        wait_for(
-            lambda: client.hget("switchyard:checkpoint:bench", "phase") == b"incremental",
-            60,
-            "the link follows",
-        )
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def measure(version: str, rounds: int, scale: float) -> dict[str, Any]:
-    """`drain`: median ratio of speeds; `latency`: milliseconds, median of the rounds."""
+def measure(version: str, who: list[Contender], rounds: int, scale: float) -> dict[str, dict[str, Any]]:
+    """Who followed → `drain` (ratio of speeds, commands per second), `lag` and `latency` in milliseconds: medians of the rounds."""
     count = int(1_000_000 * scale)
-    ways: dict[str, Follow] = {"native": native, "engine": engine}
-    drained: dict[str, list[float]] = {name: [] for name in ways}
-    late: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in who}
+    lags: dict[str, list[float]] = {contender.name: [] for contender in who}
+    late: dict[str, list[tuple[float, float, float]]] = {contender.name: [] for contender in who}
     for _ in range(rounds):
-        for name, follow in ways.items():
-            with server(version) as source, server(version) as target, follow(source, target):
-                drained[name].append(_drain(source, target, count))
-                late[name].append(_latency(source, target, int(20_000 * scale)))
-    ratio = statistics.median(a / b for a, b in zip(drained["native"], drained["engine"], strict=True))
-    result: dict[str, Any] = {
-        "drain": {
-            "native_ratio": round(ratio, 3),
-            "commands_per_second": round(count / statistics.median(drained["engine"])),
-            "kernel": kernel(),
-        }
-    }
-    for name in ways:
+        for contender in who:
+            with (
+                server(version) as source,
+                server(version) as target,
+                contender.following(source, target),
+            ):
+                seconds[contender.name].append(_drain(source, target, count))
+                lags[contender.name].append(_lag(source, target, count))
+                late[contender.name].append(_latency(source, target, int(20_000 * scale)))
+    result = {}
+    for name in seconds:
+        ratio = statistics.median(a / b for a, b in zip(seconds["native"], seconds[name], strict=True))
         p50, p99, most = (round(statistics.median(values), 2) for values in zip(*late[name], strict=True))
-        result["latency" if name == "engine" else "latency_native"] = {
-            "p50_ms": p50,
-            "p99_ms": p99,
-            "max_ms": most,
+        result[name] = {
+            "drain": {
+                "native_ratio": round(ratio, 3),
+                "commands_per_second": round(count / statistics.median(seconds[name])),
+            },
+            "lag": {"median_ms": round(statistics.median(lags[name]), 2)},
+            "latency": {"p50_ms": p50, "p99_ms": p99, "max_ms": most},
         }
     return result
 
@@ -94,6 +53,23 @@ def _drain(source: Server, target: Server, count: int) -> float:
     while client.get("bench:end") != b"%d" % count:
         time.sleep(0.001)
     return time.perf_counter() - start
+
+
+def _lag(source: Server, target: Server, count: int) -> float:
+    """Milliseconds (median) until a write shows on the target while `count` others are pipelined as fast as the source takes them."""
+    writer = threading.Thread(target=lambda: send(source.port, changes(count)))
+    one, other = source.client(), target.client()
+    seen: list[float] = []
+    writer.start()
+    while writer.is_alive():
+        value = b"%d" % len(seen)
+        one.set("bench:mark", value)
+        start = time.perf_counter()
+        while other.get("bench:mark") != value:
+            time.sleep(0.0005)
+        seen.append(1000 * (time.perf_counter() - start))
+    writer.join()
+    return statistics.median(seen)
 
 
 def _latency(source: Server, target: Server, count: int) -> tuple[float, float, float]:
