@@ -174,6 +174,9 @@ class LinkProgress(models.Model):
     worker_host = models.CharField(max_length=255, blank=True)
     worker_ip = models.CharField(max_length=64, blank=True)
     worker_pid = models.PositiveIntegerField(null=True, blank=True)
+    worker_compiled = models.BooleanField(
+        null=True, blank=True, help_text="Whether the engine's hot path is compiled on the worker's machine."
+    )
     updated_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

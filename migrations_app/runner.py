@@ -26,6 +26,7 @@ from django.utils import timezone
 
 from migrations_app import drain
 from migrations_app.choices import Desired, LogLevel, TaskStatus
+from migrations_app.engine import kernel
 from migrations_app.engine import link as engine
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError, Fenced
@@ -275,6 +276,7 @@ class Totals:
             "worker_host": socket.gethostname(),
             "worker_ip": _own_address(),
             "worker_pid": os.getpid(),
+            "worker_compiled": kernel.COMPILED,
         }
 
     def add(self, progress: Progress) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
+from migrations_app.engine import kernel
 from migrations_app.engine.choice import GROUPS, CommandChoice
 from migrations_app.engine.config import SPOOL_LIMIT, LinkConfig, Method, Phases
 from migrations_app.engine.endpoint import Endpoint
@@ -121,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"switchyard engine, {kernel.DESCRIPTION}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="run | verify")
 
     run = commands.add_parser(

@@ -37,6 +37,9 @@ if cython.compiled:
     from cython.cimports.libc.string import memcmp, memcpy, memmove
 
 COMPILED: Final = bool(cython.compiled)
+DESCRIPTION: Final = (
+    "kernel compiled" if COMPILED else "kernel interpreted (slower: there was no C compiler at setup)"
+)
 _crc64 = anycrc.Model("CRC64-REDIS").calc
 
 MAX_LENGTH: Final = 1 << 40  # no length on the wire is near this; a larger one is damage

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from migrations_app.demo.dataset import fill
+from migrations_app.engine import kernel
 from tests.support.servers import Server
 
 from .links import ROOT, EngineProcess, environment
@@ -164,3 +165,10 @@ def test_help_tells_the_ways_to_call_it() -> None:
         done = engine(*arguments)
         assert done.code == 0
         assert "usage" in done.out.lower()
+
+
+def test_the_version_says_whether_the_kernel_is_compiled(tmp_path: Path) -> None:
+    with EngineProcess(tmp_path, "--version") as process:
+        assert process.wait() == 0
+        assert process.stdout.read_text() == f"switchyard engine, {kernel.DESCRIPTION}\n"
+    assert ("compiled" in kernel.DESCRIPTION) is kernel.COMPILED

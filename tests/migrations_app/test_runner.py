@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 
 from migrations_app import drain, runner
 from migrations_app.choices import Desired, Phases, TaskStatus
+from migrations_app.engine import kernel
 from migrations_app.engine import link as engine
 from migrations_app.engine.errors import AuthError, Fenced
 from migrations_app.engine.ports import Level, Phase, Progress, Wanted
@@ -200,6 +201,7 @@ class TestProgress:
         assert (stored.keys_done, stored.percent, stored.databases) == (10, 100.0, {"0": 10})
         assert (stored.applied_offset, stored.replication_id) == (77, "abc")
         assert stored.worker_pid == os.getpid()
+        assert stored.worker_compiled is kernel.COMPILED
         assert stored.worker_host
         assert stored.worker_ip
 
