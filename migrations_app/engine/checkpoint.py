@@ -43,6 +43,11 @@ def deferred_key(link: str) -> bytes:
     return OWN_PREFIX + b"deferred:" + link.encode()
 
 
+def scripts_key(link: str) -> bytes:
+    """Of the hash, in database 0, of the scripts that the source names by their digests: digest → code."""
+    return OWN_PREFIX + b"scripts:" + link.encode()
+
+
 def client_name(link: str, epoch: int) -> str:
     """How connections of a link are named on both servers (CLIENT SETNAME)."""
     return f"{client_prefix(link)}{epoch}"

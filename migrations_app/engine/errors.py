@@ -233,6 +233,16 @@ class TargetDiverged(TargetError):
     )
 
 
+class ScriptUnknown(TargetError):
+    """The source names a script by its digest that neither the link nor the target has."""
+
+    id = "target.no_script"
+    advice = (
+        "Load the script on the target (SCRIPT LOAD), then start the task again: it goes on where it stood. "
+        "A full synchronization brings the scripts that the source then sends, too."
+    )
+
+
 class Fenced(EngineError):
     """A newer owner has taken the link over; this one must not write any more."""
 

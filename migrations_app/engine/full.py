@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from migrations_app.engine import errors, expiry
+from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.checkpoint import FULL, INCREMENTAL, Checkpoint
 from migrations_app.engine.config import Phases
 from migrations_app.engine.kernel import SnapshotKernel, SnapshotPlan
@@ -52,16 +53,21 @@ class FullPhase:
         )
         target.start_over(clear, wiring.checkpoint.command(config.name))
         incremental = config.phases is Phases.FULL_INCREMENTAL
-        version = target.facts.version
+        if wiring.scripts is not None:
+            wiring.scripts.forget()
+        able = Abilities.of(target.facts)
+        stamp = target.stamp()
         plan = SnapshotPlan(
-            stamp=target.stamp(),
-            target_version=version,
+            stamp=stamp,
+            target_version=able.redis,
             databases=config.databases,
             wants_key=self._wants_key if wiring.filter.wants_key is not None else None,
             # Without a stream behind it there is no renewal to wait for.
             defer_before=now_ms() + expiry.GUARD_FULL_MS if incremental else 0,
-            rewriter=lambda kind, key: rewriter_for(kind, key, target_version=version),
             on_aux=self._fact,
+            rewriter=lambda kind, key: rewriter_for(kind, key, target=able, stamp=stamp),
+            # Without a module there is nothing to load its values; with one, the server's answer tells.
+            rewrite_kinds=able.unloadable | (frozenset() if target.has_modules() else {7}),
         )
         self._kernel: SnapshotKernel | None = SnapshotKernel(plan)
         wiring.meter.log(
@@ -111,7 +117,7 @@ class FullPhase:
         """What the snapshot says of its server."""
         if name == b"repl-offset" and self.stream_from is None and value.isdigit():
             self.stream_from = int(value)
-        return []
+        return self._wiring.scripts.fact(name, value) if self._wiring.scripts is not None else []
 
     def confirmed(self, keys: dict[int, int]) -> None:
         """So many keys of each database are written."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from migrations_app.engine import expiry
+from migrations_app.engine import expiry, scripts
+from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.commands import EXPIRES, RENAMES
+from migrations_app.engine.downgrade import Downgrade
 from migrations_app.engine.filter import destination_of
-from migrations_app.engine.kernel import Emitted, Entry, StreamKernel
+from migrations_app.engine.kernel import RULE, RULE_LONG, Emitted, Entry, StreamKernel
 from migrations_app.engine.ports import Level, Phase
 from migrations_app.engine.protocol.resp import encode
 from migrations_app.engine.source.watch import SourceWatch
@@ -32,9 +34,16 @@ class IncrementalPhase:
         self._expiry = expiry.ExpiryRule(
             now_ms, self._near, self._late, pxat=version >= (6, 2), absttl=version >= (5,)
         )
+        self._older = Downgrade(
+            Abilities.of(wiring.source),
+            Abilities.of(wiring.target.facts),
+            wiring.target.stamp(),
+            self._not_carried,
+        )
+        self._scripts = wiring.scripts
         checkpoint = wiring.checkpoint
         self._kernel = StreamKernel(
-            wiring.filter.actions(),
+            self._actions(),
             self._rule,
             offset=checkpoint.offset,
             database=checkpoint.database,
@@ -53,6 +62,10 @@ class IncrementalPhase:
         self._progress.applied_offset = self._progress.received_offset = checkpoint.offset
         self._progress.caught_up = False
         wiring.meter.phase(Phase.INCREMENTAL)
+        if self._scripts is not None and (commands := self._scripts.begin()):
+            data, count, self._kernel.target_database = in_databases(commands, 0)
+            self._put(data, count, own=True)
+            self._close()
 
     @property
     def full(self) -> bool:
@@ -152,16 +165,36 @@ class IncrementalPhase:
 
     # --- rules ------------------------------------------------------------------------------------------------------
 
+    def _actions(self) -> dict[bytes, int]:
+        """What the kernel does with each command: a rule sees only those that need one between these two servers."""
+        table = self._wiring.filter.actions()
+        names = self._older.names | (scripts.COMMANDS if self._scripts is not None else frozenset())
+        return table | {name: RULE for name in names if table.get(name) != RULE_LONG}
+
+    def _not_carried(self, text: str) -> None:
+        self._wiring.meter.log(Level.WARNING, "stream.not_carried", text)
+
     def _rule(self, entry: Entry) -> Emitted:
         """What becomes of a command that is not simply passed on."""
-        emitted: list[tuple[int, Sequence[bytes]]] = []
+        kept = self._scripts
+        result: list[tuple[int, Sequence[bytes]]] = []
+        if kept is not None:
+            result += kept.before(entry.args)
         for database, args in self._wiring.filter.apply(entry):
-            emitted += self._timed(Entry(list(args), database, entry.offset, entry.open))
-        return emitted
+            whole = list(args) if kept is None else kept.by_code(list(args))
+            for command in self._older.split(whole):
+                for reached, timed in self._timed(Entry(command, database, entry.offset, entry.open)):
+                    result += [(reached, expressed) for expressed in self._older.apply(timed)]
+            if kept is not None:
+                result += kept.behind(database, args)
+        return result
 
     def _timed(self, entry: Entry) -> Emitted:
         """What becomes of its expiry."""
         name = entry.args[0].upper()
+        if self._scripts is not None:
+            for key in self._scripts.expiring_keys(entry.args):
+                self._expiry.renamed(entry.database, key)
         if name in RENAMES and (self._expiry.deferred or self._wiring.deferred.unsettled):
             self._expiry.renamed(*destination_of(entry))
         return self._expiry.apply(entry) if name in EXPIRES else [(entry.database, entry.args)]

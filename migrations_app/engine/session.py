@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 
 from migrations_app.engine import errors
-from migrations_app.engine.checkpoint import INCREMENTAL, client_name
+from migrations_app.engine.checkpoint import INCREMENTAL, client_name, scripts_key
 from migrations_app.engine.config import LinkConfig, Method, Outcome, Phases
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.filter import Filter
@@ -23,6 +23,7 @@ from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Wanted
 from migrations_app.engine.protocol import psync
 from migrations_app.engine.rate import Throttle
+from migrations_app.engine.scripts import Scripts
 from migrations_app.engine.source.base import Source
 from migrations_app.engine.source.file import FileSource, check_file
 from migrations_app.engine.source.psync import PsyncSource
@@ -136,10 +137,17 @@ class Session:
             self.meter,
             self.target,
             self.pipeline,
-            Filter(config.databases, [self.target.key], keys=config.keys, commands=config.commands),
+            Filter(
+                config.databases,
+                [self.target.key, scripts_key(config.name)],
+                keys=config.keys,
+                commands=config.commands,
+            ),
             self.deferred,
             self.target.checkpoint,
             self._throttle,
+            self.source.facts,
+            self._scripts(),
         )
         try:
             self._ask()
@@ -154,6 +162,14 @@ class Session:
                 successor.close()
             if self.watch is not None:
                 self.watch.close()
+
+    def _scripts(self) -> Scripts | None:
+        """The scripts that the target keeps, if this source may name them by their digests."""
+        if self.source.facts.version >= (7,):
+            return None
+        scripts = Scripts(scripts_key(self.config.name), self.target.knows_script)
+        scripts.restore(self.target.stored_scripts())
+        return scripts
 
     def _check_pair(self) -> None:
         if self.source.facts.run_id and self.source.facts.run_id == self.target.facts.run_id:

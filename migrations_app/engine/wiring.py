@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from migrations_app.engine.checkpoint import Checkpoint
 from migrations_app.engine.config import LinkConfig
 from migrations_app.engine.deferred import Deferred
+from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.filter import Filter
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.rate import Throttle
+from migrations_app.engine.scripts import Scripts
 from migrations_app.engine.target.base import Target, TargetPipeline
 
 
@@ -26,6 +28,8 @@ class Wiring:
     deferred: Deferred
     checkpoint: Checkpoint
     throttle: Throttle
+    source: ServerFacts
+    scripts: Scripts | None  # where the source may send EVALSHA
 
 
 def now_ms() -> int:

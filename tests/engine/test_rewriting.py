@@ -9,6 +9,7 @@ import pytest
 
 from migrations_app.demo.dataset import fill
 from migrations_app.engine import full, session
+from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.kernel import SnapshotPlan
 from migrations_app.engine.rdb.rewrite import rewriter_for
 
@@ -29,8 +30,8 @@ def test_nothing_differs(shared: Shared, monkeypatch: pytest.MonkeyPatch, old: s
     fill(source.url, keys=0, big_value_bytes=0, large_elements=3000, databases=(0, 3))
     kinds: Counter[int] = Counter()
 
-    def counted(kind: int, key: bytes, *, target_version: tuple[int, ...]) -> object:
-        made = rewriter_for(kind, key, target_version=target_version)
+    def counted(kind: int, key: bytes, *, target: Abilities, stamp: int) -> object:
+        made = rewriter_for(kind, key, target=target, stamp=stamp)
         kinds[kind] += made is not None
         return made
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from migrations_app.engine.errors import SnapshotError
-from migrations_app.engine.kernel import read_length, read_string
+from migrations_app.engine.kernel import read_length, read_string, string_extent
 
 Command = list[bytes]
 
@@ -76,6 +76,13 @@ class Rewriter:
             raise More
         self._pos = pos
         return value
+
+    def skip_string(self) -> None:
+        """Step over a string without decoding it."""
+        _, pos = string_extent(self._buf, self._pos, len(self._buf))
+        if pos < 0 or pos > len(self._buf):
+            raise More
+        self._pos = pos
 
     def raw(self, count: int) -> bytes:
         stop = self._pos + count

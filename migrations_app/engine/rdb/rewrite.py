@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from migrations_app.engine.errors import SnapshotError
+from migrations_app.engine.abilities import Abilities
+from migrations_app.engine.errors import SnapshotError, UnsupportedData
+from migrations_app.engine.kernel import module_name
 from migrations_app.engine.rdb.base import Rewriter
+from migrations_app.engine.rdb.convert import StreamConverter
 from migrations_app.engine.rdb.packed import listpack, ziplist
 from migrations_app.engine.rdb.stream import StreamRewriter
 
@@ -37,12 +40,15 @@ class ElementsRewriter(Rewriter):
         self.step = self._next if self._left else None
 
     def _next(self) -> None:
-        args = self._element(self)
-        self._args += args
-        self._bytes += sum(map(len, args))
+        self.add(self._element(self))
         self._left -= 1
         if not self._left:
             self.step = None
+
+    def add(self, args: list[bytes]) -> None:
+        """Arguments of one element, for the open command."""
+        self._args += args
+        self._bytes += sum(map(len, args))
         if len(self._args) >= _CHUNK_ELEMENTS or self._bytes >= _CHUNK_BYTES:
             self.flush()
 
@@ -88,35 +94,126 @@ def _quicklist_node(reader: ElementsRewriter) -> list[bytes]:
     return list(listpack(node))
 
 
+class PackedRewriter(Rewriter):
+    """Small collections whose value is one string: its elements, `width` at a time, become arguments of one command."""
+
+    def __init__(
+        self,
+        key: bytes,
+        command: bytes,
+        width: int,
+        elements: Callable[[bytes], Iterable[bytes]],
+        *,
+        swap: bool = False,
+    ) -> None:
+        super().__init__(key)
+        self._command = command
+        self._width = width
+        self._elements = elements
+        self._swap = swap  # member, score → score, member
+        self.step = self._whole
+
+    def _whole(self) -> None:
+        args: list[bytes] = []
+        size = 0
+        group: list[bytes] = []
+        for element in self._elements(self.string()):
+            group.append(element)
+            if len(group) < self._width:
+                continue
+            args += reversed(group) if self._swap else group
+            size += sum(map(len, group))
+            group = []
+            if len(args) >= _CHUNK_ELEMENTS or size >= _CHUNK_BYTES:
+                self.emit(self._command, self.key, *args)
+                args, size = [], 0
+        if group:
+            raise SnapshotError(
+                f"the snapshot is damaged: an element of key {self.key[:128]!r} lacks its other half"
+            )
+        if args:
+            self.emit(self._command, self.key, *args)
+        self.step = None
+
+
 class _FieldExpiry:
     """Hash fields with times of their own: Redis stores ms since the earliest of the hash plus one, 0 for none."""
 
-    def __init__(self, *, valkey: bool) -> None:
+    def __init__(self, target: Abilities, *, valkey: bool) -> None:
         self._valkey = valkey
+        self._target = target
         self.earliest = 0
 
     def __call__(self, reader: ElementsRewriter) -> list[bytes]:
         if self._valkey:
             field, value = reader.string(), reader.string()
             at = int.from_bytes(reader.raw(8), "little", signed=True)
-            if at > 0:
-                reader.expiries.setdefault(at, []).append(field)
-            return [field, value]
-        since, field, value = reader.length(), reader.string(), reader.string()
-        if since:
-            reader.expiries.setdefault(self.earliest + since - 1, []).append(field)
+            self.note(reader, field, max(0, at))
+        else:
+            since, field, value = reader.length(), reader.string(), reader.string()
+            self.note(reader, field, self.earliest + since - 1 if since else 0)
         return [field, value]
+
+    def note(self, reader: ElementsRewriter, field: bytes, at: int) -> None:
+        """The field expires at that time (ms), 0 for never."""
+        if not at:
+            return
+        if not self._target.knows("field expiry"):
+            raise UnsupportedData(
+                f"key {reader.key[:128]!r} is a hash whose field {field[:128]!r} has an expiry of its own, which the target "
+                f"({self._target}) does not know"
+            )
+        reader.expiries.setdefault(at, []).append(field)
 
 
 class _RedisHashRewriter(ElementsRewriter):
-    def __init__(self, key: bytes) -> None:
-        self._expiry = _FieldExpiry(valkey=False)
+    """Type 24."""
+
+    def __init__(self, key: bytes, target: Abilities) -> None:
+        self._expiry = _FieldExpiry(target, valkey=False)
         super().__init__(key, b"HMSET", self._expiry)
 
     def _count(self) -> None:
         earliest = int.from_bytes(self.raw(8), "little", signed=True)
         super()._count()
         self._expiry.earliest = earliest
+
+
+class _RedisPackedHashRewriter(ElementsRewriter):
+    """Type 25: the earliest expiry, then a listpack of field, value and expiry in ms (0: none)."""
+
+    def __init__(self, key: bytes, target: Abilities) -> None:
+        self._expiry = _FieldExpiry(target, valkey=False)
+        super().__init__(key, b"HMSET", self._expiry)
+
+    def _count(self) -> None:
+        self.raw(8)
+        elements = list(listpack(self.string()))
+        if len(elements) % 3:
+            raise SnapshotError(f"the snapshot is damaged: the hash {self.key[:128]!r} is cut short")
+        for place in range(0, len(elements), 3):
+            field, value, at = elements[place : place + 3]
+            self._expiry.note(self, field, int(at))
+            self.add([field, value])
+        self.step = None
+
+
+class Refusal(Rewriter):
+    """For a value that the target cannot hold in any form: the link stops, with the key and the reason."""
+
+    def __init__(self, kind: int, key: bytes, target: Abilities) -> None:
+        super().__init__(key)
+        self._kind = kind
+        self._target = target
+
+    def feed(self, piece: bytes) -> list[list[bytes]]:
+        if self._kind == 7:
+            what = (
+                f"a value of the module {module_name(piece, 0, len(piece))}, which the target does not have"
+            )
+        else:
+            what = f"a stream, which the target ({self._target}) does not know"
+        raise UnsupportedData(f"key {self.key[:128]!r} is {what}")
 
 
 def score_text(score: float) -> bytes:
@@ -128,12 +225,29 @@ def score_text(score: float) -> bytes:
     return b"%.17g" % score
 
 
-def rewriter_for(kind: int, key: bytes, *, target_version: tuple[int, ...]) -> Rewriter | None:
-    """For a value of type byte `kind`; None where the type has no commands that could build it."""
-    if kind in (15, 19, 21):
-        return StreamRewriter(kind, key, target_version=target_version)
+def rewriter_for(kind: int, key: bytes, *, target: Abilities, stamp: int) -> Rewriter | None:
+    """For a value of type byte `kind`; None where the type has no commands that could build it.
+
+    `stamp` is the version number of the target's own DUMP payloads.
+    """
+    if kind in (15, 19, 21, 26):
+        if not target.knows("streams"):
+            return Refusal(kind, key, target)
+        if not target.loads(kind):
+            return StreamConverter(kind, key, target=target, stamp=stamp)
+        return StreamRewriter(kind, key, target_version=target.redis) if kind != 26 else None
+    if kind == 7:
+        return Refusal(kind, key, target)
     if kind == 24:
-        return _RedisHashRewriter(key)
+        return _RedisHashRewriter(key, target)
+    if kind == 25:
+        return _RedisPackedHashRewriter(key, target)
+    if kind == 16:
+        return PackedRewriter(key, b"HMSET", 2, listpack)
+    if kind == 17:
+        return PackedRewriter(key, b"ZADD", 2, listpack, swap=True)
+    if kind == 20:
+        return PackedRewriter(key, b"SADD", 1, listpack)
     makers: dict[int, tuple[bytes, Callable[[ElementsRewriter], list[bytes]]]] = {
         1: (b"RPUSH", _one),
         2: (b"SADD", _one),
@@ -142,6 +256,6 @@ def rewriter_for(kind: int, key: bytes, *, target_version: tuple[int, ...]) -> R
         5: (b"ZADD", _scored),
         14: (b"RPUSH", _ziplist_node),
         18: (b"RPUSH", _quicklist_node),
-        22: (b"HMSET", _FieldExpiry(valkey=True)),
+        22: (b"HMSET", _FieldExpiry(target, valkey=True)),
     }
     return ElementsRewriter(key, *makers[kind]) if kind in makers else None

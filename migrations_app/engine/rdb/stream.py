@@ -1,13 +1,13 @@
 """A stream as commands: entries, position, groups, consumers, pending entries.
 
-Format: `rdb.c` (RDB_TYPE_STREAM_LISTPACKS, _2, _3) and `t_stream.c`. What no command can set is left: when a consumer was last seen.
+Format: `rdb.c` (RDB_TYPE_STREAM_LISTPACKS, _2, _3, _4) and `t_stream.c`. What no command can set is left: when a consumer was last seen.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from migrations_app.engine.errors import SnapshotError
+from migrations_app.engine.errors import SnapshotError, UnsupportedData
 from migrations_app.engine.rdb.base import Rewriter
 from migrations_app.engine.rdb.packed import listpack
 
@@ -18,7 +18,7 @@ _UNKNOWN: Final = _MASK  # entries read by a group that nobody knows
 
 
 class StreamRewriter(Rewriter):
-    """See `Rewriter`. `kind` is the type byte: 15, 19 or 21."""
+    """See `Rewriter`. `kind` is the type byte: 15, 19, 21 or 26."""
 
     def __init__(self, kind: int, key: bytes, *, target_version: tuple[int, ...]) -> None:
         super().__init__(key)
@@ -62,7 +62,10 @@ class StreamRewriter(Rewriter):
         if last != b"0-0":
             self.emit(b"XSETID", self.key, last, *extra)
         self._groups = groups
-        self.step = self._begin_group if groups else None
+        self._next_group()
+
+    def _next_group(self) -> None:
+        self.step = self._begin_group if self._groups else self._settings if self._kind == 26 else None
 
     def _begin_group(self) -> None:
         name = self.string()
@@ -96,12 +99,12 @@ class StreamRewriter(Rewriter):
 
     def _begin_consumer(self) -> None:
         name = self.string()
-        self.raw(16 if self._kind == 21 else 8)
+        self.raw(16 if self._kind >= 21 else 8)
         self._left = self.length()
         if self._version >= (6, 2):
             self.emit(b"XGROUP", b"CREATECONSUMER", self.key, self._group, name)
         else:
-            self.emit(b"XREADGROUP", b"GROUP", self._group, name, b"COUNT", b"1", b"STREAMS", self.key, b"0")
+            self.emit(*touch_consumer(self.key, self._group, name))
         self._consumer = name
         self._consumers -= 1
         self.step = self._claim if self._left else self._next_consumer
@@ -123,7 +126,19 @@ class StreamRewriter(Rewriter):
 
     def _end_group(self) -> None:
         self._groups -= 1
-        self.step = self._begin_group if self._groups else None
+        self._next_group()
+
+    def _settings(self) -> None:
+        """How long and how many are remembered of producers that repeat themselves, and of whom something is."""
+        self.length(), self.length()
+        producers = self.length()
+        if producers:
+            raise UnsupportedData(
+                f"key {self.key[:128]!r} is a stream that remembers what {producers} producers have sent (XADD … IDMP), which the "
+                "target does not know"
+            )
+        self.length(), self.length()
+        self.step = None
 
 
 def entries(first: bytes, data: bytes) -> list[tuple[bytes, list[bytes]]]:
@@ -159,6 +174,15 @@ def entries(first: bytes, data: bytes) -> list[tuple[bytes, list[bytes]]]:
     except (StopIteration, ValueError):
         raise SnapshotError("the snapshot is damaged: a stream node is cut short") from None
     return result
+
+
+def touch_consumer(key: bytes, group: bytes, name: bytes) -> list[bytes]:
+    """A consumer comes into being by reading what it holds; behind the last identifier there is nothing to read.
+
+    The last one but one: before 6.2 the very last means `>`, what no consumer has read yet.
+    """
+    last = _identifier(_MASK, _MASK - 1)
+    return [b"XREADGROUP", b"GROUP", group, name, b"COUNT", b"1", b"STREAMS", key, last]
 
 
 def _identifier(ms: int, sequence: int) -> bytes:

@@ -24,6 +24,15 @@ class Target(Protocol):
     def stamp(self) -> int:
         """The version number of the DUMP payloads that it writes: the newest that it accepts."""
 
+    def has_modules(self) -> bool:
+        """Whether modules are loaded that may hold values; also where the server does not say."""
+
+    def stored_scripts(self) -> dict[bytes, bytes]:
+        """What is kept under `scripts_key`: digest → code."""
+
+    def knows_script(self, digest: bytes) -> bool:
+        """Whether EVALSHA would find it. Asked over a connection of its own."""
+
     def has_databases(self, databases: frozenset[int]) -> None:
         """Raise when it lacks one of them."""
 

@@ -12,6 +12,7 @@ from migrations_app.engine.checkpoint import (
     client_name,
     client_prefix,
     deferred_key,
+    scripts_key,
 )
 from migrations_app.engine.client import Client
 from migrations_app.engine.facts import ServerFacts
@@ -77,6 +78,24 @@ class StandaloneTarget:
         """The version number of the DUMP payloads that this server writes: the newest that it accepts."""
         return stamp_of(self.client, self.key)
 
+    def has_modules(self) -> bool:
+        """Whether modules are loaded that may hold values; also where the server does not say."""
+        (reply,) = self.client.pipeline([("MODULE", "LIST")])
+        if isinstance(reply, ReplyError):
+            return reply.code == "NOPERM"
+        return any(isinstance(module, list) and b"lua" not in module for module in reply or ())  # type: ignore[union-attr]
+
+    def stored_scripts(self) -> dict[bytes, bytes]:
+        """What is kept under `scripts_key`: digest → code."""
+        reply = self.client.execute("HGETALL", scripts_key(self.link))
+        items = reply if isinstance(reply, list) else []
+        return dict(zip(items[::2], items[1::2], strict=True))  # type: ignore[arg-type]
+
+    def knows_script(self, digest: bytes) -> bool:
+        """Whether EVALSHA would find it. Asked over a connection of its own."""
+        with Client(self.client.endpoint, timeout=5.0) as client:
+            return client.execute("SCRIPT", "EXISTS", digest) == [1]
+
     def has_databases(self, databases: frozenset[int]) -> None:
         """Raise when the target lacks one of them."""
         lacking = [
@@ -115,7 +134,7 @@ class StandaloneTarget:
         commands: list[list[bytes]] = []
         for database in self.client.keyspace():
             commands += [[b"SELECT", b"%d" % database], [b"DEL", deferred_key(self.link)]]
-        self.run(commands)
+        self.run([*commands, [b"SELECT", b"0"], [b"DEL", scripts_key(self.link)]])
         flush = [b"FLUSHDB", b"ASYNC"] if self.facts.version >= (4,) else [b"FLUSHDB"]
         commands = []
         for database in clear:
