@@ -48,6 +48,11 @@ def scripts_key(link: str) -> bytes:
     return OWN_PREFIX + b"scripts:" + link.encode()
 
 
+def repair_key(link: str) -> bytes:
+    """Of the set, in each database, of the keys whose value may be wrong and is read from the source again."""
+    return OWN_PREFIX + b"repair:" + link.encode()
+
+
 def client_name(link: str, epoch: int) -> str:
     """How connections of a link are named on both servers (CLIENT SETNAME)."""
     return f"{client_prefix(link)}{epoch}"

@@ -94,6 +94,21 @@ class Client:
         self.send(encode_many(tuple(command) for command in commands))
         return self.receive(len(commands))
 
+    def transaction(self, commands: Sequence[Command]) -> list[Reply]:
+        """Commands in one MULTI/EXEC, and their replies in order; a command that is not taken is raised as an `EngineError`."""
+        replies = self.pipeline([("MULTI",), *commands, ("EXEC",)])
+        for command, reply in zip(commands, replies[1:-1], strict=True):
+            if isinstance(reply, ReplyError):
+                raise self.error(reply, _text(command[0]).upper())
+        results = replies[-1]
+        if isinstance(results, ReplyError):
+            raise self.error(results, "EXEC")
+        if not isinstance(results, list):
+            raise errors.ProtocolError(
+                f"{self.endpoint.address}: EXEC did not answer with a list: {results!r}"
+            )
+        return results
+
     def send(self, data: bytes) -> None:
         """Send commands that are encoded already; `receive` their replies later, as many as there are commands."""
         self.connection.send_all(data, self.timeout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from migrations_app.engine import kernel
+from migrations_app.engine.suspects import DERIVE, RENEW
 
 # Applied as they come; only the database matters to them.
 _PLAIN: Final = [
@@ -117,7 +118,8 @@ _PLAIN: Final = [
     "ZUNIONSTORE",
 ]
 
-# A rule looks at these: expiries (engine/expiry.py), and what reaches beyond one database (engine/filter.py).
+# A rule looks at these: expiries (engine/expiry.py), what reaches beyond one database (engine/filter.py), and what builds on
+# keys that may have expired on the target too early (engine/suspects.py).
 EXPIRES: Final = frozenset(
     b"EXPIRE EXPIREAT PEXPIRE PEXPIREAT SET SETEX PSETEX GETEX RESTORE RESTORE-ASKING MSETEX "
     b"HEXPIRE HPEXPIRE HEXPIREAT HPEXPIREAT HSETEX HGETEX".split()
@@ -129,7 +131,7 @@ RENAMES: Final = frozenset(b"RENAME RENAMENX MOVE COPY".split())  # the expiry g
 def actions() -> dict[bytes, int]:
     """Command name in capitals → action of the stream kernel."""
     table = dict.fromkeys((name.encode() for name in _PLAIN), kernel.FORWARD)
-    table |= dict.fromkeys(EXPIRES | BEYOND | RENAMES, kernel.RULE)
+    table |= dict.fromkeys(EXPIRES | BEYOND | RENAMES | RENEW | DERIVE, kernel.RULE)
     table |= {
         b"SET": kernel.RULE_LONG,
         b"SELECT": kernel.SELECT,

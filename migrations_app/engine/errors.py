@@ -243,6 +243,13 @@ class ScriptUnknown(TargetError):
     )
 
 
+class RepairTooLarge(TargetError):
+    """A value that may have been lost to an early expiry, and cannot be read again within the bounds."""
+
+    id = "target.repair_too_large"
+    advice = "Delete the key on the source (or its expiry, and copy it by hand), or start with a full synchronization."
+
+
 class Fenced(EngineError):
     """A newer owner has taken the link over; this one must not write any more."""
 

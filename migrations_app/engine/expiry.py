@@ -25,7 +25,7 @@ class ExpiryRule:
     """`now` gives ms since the epoch; `near` says whether an expiry at that time (ms) must be left out for now; `late` whether
     the link is behind, so that a relative expiry comes out too far off and has to be corrected.
 
-    `deferred` collects (database, key) → expiry in ms; the owner takes and clears it with every batch. `pxat` says whether the
+    `deferred` collects (database, key); the owner takes and clears it with every batch. `pxat` says whether the
     target knows SET … PXAT (6.2), `absttl` whether RESTORE … ABSTTL (5.0).
     """
 
@@ -43,11 +43,11 @@ class ExpiryRule:
         self._late = late
         self._pxat = pxat
         self._absttl = absttl
-        self.deferred: dict[tuple[int, bytes], int] = {}
+        self.deferred: set[tuple[int, bytes]] = set()
 
     def renamed(self, database: int, key: bytes) -> None:
         """A key has got its value, and its expiry, from another one, whose expiry may have been left out."""
-        self.deferred[database, key] = 0
+        self.deferred.add((database, key))
 
     def apply(self, entry: Entry) -> Emitted:
         """What a command that carries an expiry becomes."""
@@ -142,7 +142,7 @@ class ExpiryRule:
         """Whether the expiry is left out for now; notes the key where its expiry has to be looked at again."""
         near = self._near(at)
         if near or (relative and self._late()):
-            self.deferred[database, key] = at
+            self.deferred.add((database, key))
         return near
 
 

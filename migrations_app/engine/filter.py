@@ -52,6 +52,10 @@ class Filter:
         """Whether a key is copied; None where all are."""
         return self._keys.wants if self._keys is not None else None
 
+    def all_commands(self, database: int) -> bool:
+        """Whether no command of this database is left out by name."""
+        return self._commands.get(database, self._default) == _ALL
+
     def actions(self) -> dict[bytes, int]:
         """The table of the stream kernel: a command that no choice touches goes on as the bytes that came.
 

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 
 from migrations_app.engine import expiry, scripts
 from migrations_app.engine.abilities import Abilities
+from migrations_app.engine.checkpoint import OWN_PREFIX
 from migrations_app.engine.commands import EXPIRES, RENAMES
 from migrations_app.engine.downgrade import Downgrade
 from migrations_app.engine.filter import destination_of
 from migrations_app.engine.kernel import RULE, RULE_LONG, Emitted, Entry, StreamKernel
+from migrations_app.engine.keys import keys_of
 from migrations_app.engine.ports import Level, Phase
 from migrations_app.engine.protocol.resp import encode
 from migrations_app.engine.source.watch import SourceWatch
+from migrations_app.engine.suspects import DERIVE, SUSPICIOUS, missed, suspects
 from migrations_app.engine.target.pipeline import Group, in_databases
 from migrations_app.engine.wiring import Wiring, now_ms
 
@@ -21,6 +24,9 @@ _OPEN_LIMIT = (
     4 * 1024 * 1024
 )  # bytes of a transaction that waits for its predecessor; beyond, the source is not read
 _CAUGHT_UP_SECONDS = 2.0  # a link that had caught up and lags by less still has
+_DOUBT_SECONDS = (
+    0.5  # what is applied later than this may find keys expired that the source has renewed in time
+)
 
 
 class IncrementalPhase:
@@ -53,7 +59,13 @@ class IncrementalPhase:
         self._open: Group | None = None  # the transaction that is being filled
         self._open_bytes = 0
         self._open_commands = 0
+        self._open_since = 0.0  # (monotonic) before which nothing of it was written on the source
+        self._open_database = 0  # selected on the target where it begins
+        self._doubted: list[tuple[int, bytes]] = []  # keys that are to be repaired if it is applied late
+        self._flying = self._doubted  # … of the transaction that is under way
+        self._since = float("-inf")  # as `_open_since`, of the block that is taken in
         self._boundary = True
+        self._received = checkpoint.offset  # of the stream, complete commands or not
         self._safe = (checkpoint.offset, checkpoint.database)  # up to which the stream is taken in
         self._stored = checkpoint.offset  # of the checkpoint in the target
         self._entered = time.monotonic()
@@ -64,7 +76,7 @@ class IncrementalPhase:
         wiring.meter.phase(Phase.INCREMENTAL)
         if self._scripts is not None and (commands := self._scripts.begin()):
             data, count, self._kernel.target_database = in_databases(commands, 0)
-            self._put(data, count, own=True)
+            self._put(data, count, 0, own=True)
             self._close()
 
     @property
@@ -75,34 +87,54 @@ class IncrementalPhase:
     def feed(self, data: bytes) -> bool:
         """Take a block of the stream; whether the source has asked for an acknowledgement."""
         self.begun = True
-        deferred = self._wiring.deferred
-        deferred.touch(data)
+        getack = False
+        cut = self._cut
+        if cut is not None and self._received <= cut < self._received + len(data):
+            head = cut - self._received
+            getack = bool(head) and self._take(data[:head])
+            self._settle()
+            data = data[head:]
+        return self._take(data) or getack
+
+    def _take(self, data: bytes) -> bool:
+        self._received += len(data)
+        self._since = self._watch.since(self._kernel.offset)
+        selected = self._kernel.target_database
         batch = self._kernel.feed(data)
         self._wiring.throttle.took(batch.commands, len(data), time.monotonic())
         if batch.data:
-            self._put(b"".join(batch.data), batch.commands)
-        for database, key in self._expiry.deferred:
-            deferred.note(database, key)
-        self._expiry.deferred.clear()
+            self._put(b"".join(batch.data), batch.commands, selected)
+        self._take_notes()
         self._boundary = batch.boundary
         self._safe = (batch.offset, self._kernel.safe_database)
         self._progress.received_offset = self._kernel.offset
         self._close()
         return batch.getack
 
-    def confirmed(self, offset: int, commands: int, noted: bool) -> None:
-        """The transaction that reaches `offset` is applied."""
+    def confirmed(
+        self, offset: int, commands: int, noted: bool, since: float, doubted: list[tuple[int, bytes]]
+    ) -> None:
+        """The transaction that reaches `offset` is applied; nothing of it was written on the source before `since`."""
+        deferred = self._wiring.deferred
         if noted:
-            self._wiring.deferred.written()
+            deferred.written()
+        if doubtful(since):
+            for database, key in doubted:
+                deferred.note_repair(database, key)
         self._progress.commands += commands
         self._progress.applied_offset = self._stored = offset
         self.in_flight = False
+        if deferred.unwritten and self._boundary and self._open is None:
+            self._put(b"", 0, self._kernel.target_database)
         self._close()
 
     def look(self) -> bool:
         """Do what waits for the end of the stream; whether all that is known of it is applied and nothing is left to do."""
         progress, watch, deferred = self._progress, self._watch, self._wiring.deferred
         applied = progress.applied_offset
+        deferred.poll(start=progress.caught_up)
+        if self._cut is not None and self._received >= self._cut:
+            self._settle()
         if applied is None or watch.sampled_at < self._entered:
             return False
         behind, seconds = watch.lag(applied)
@@ -116,11 +148,28 @@ class IncrementalPhase:
             self._wiring.meter.report()
         if not progress.caught_up:
             return False
-        if self._boundary and (commands := deferred.poll(self._safe[0] + (watch.base or 0))):
-            data, count, self._kernel.target_database = in_databases(commands, self._kernel.target_database)
-            self._put(data, count, own=True)
-            self._close()
         return behind == 0 and not deferred.unsettled and not self.in_flight
+
+    @property
+    def _cut(self) -> int | None:
+        """Where in the stream, as it is counted here, the source's answer holds; before everything where nobody knows."""
+        cut, base = self._wiring.deferred.cut, self._watch.base
+        return None if cut is None else -1 if base is None else cut - base
+
+    def _settle(self) -> None:
+        """What the source has said holds here, behind everything that is taken in."""
+        deferred = self._wiring.deferred
+        here = self._cut == self._received == self._safe[0] and self._boundary
+        # Before 4.0 a server does not tell the name of its stream; one that is read with SYNC is not known by it.
+        known = self._wiring.checkpoint.replication_id
+        if not here or (deferred.replication_id and known and deferred.replication_id != known):
+            deferred.drop()
+            return
+        selected = self._kernel.target_database
+        data, count, self._kernel.target_database = in_databases(deferred.settle(now_ms()), selected)
+        if count:
+            self._put(data, count, selected, own=True)
+            self._close()
 
     def store_position(self) -> None:
         """Write the checkpoint for a part of the stream that held nothing to apply."""
@@ -128,13 +177,17 @@ class IncrementalPhase:
         if self._open is None and wiring.pipeline.idle and offset is not None and offset > self._stored:
             wiring.target.run([wiring.checkpoint.at(*self._safe).command(wiring.config.name)])
 
-    def _put(self, data: bytes, commands: int, *, own: bool = False) -> None:
-        """Add to the open transaction, or open one; `own` commands are the engine's and do not count as the source's."""
+    def _put(self, data: bytes, commands: int, selected: int, *, own: bool = False) -> None:
+        """Add to the open transaction, or open one; `selected` is the database that the target has selected in front of it.
+
+        `own` commands are the engine's and do not count as the source's.
+        """
         pipeline = self._wiring.pipeline
         if self._open is None:
             self._open = pipeline.open(None, transaction=True)
             pipeline.add(self._open, encode(b"MULTI"), 1)
             self._open_bytes = self._open_commands = 0
+            self._open_since, self._open_database = self._since, selected
         pipeline.add(self._open, data, commands)
         self._open_bytes += len(data)
         self._open_commands += 0 if own else commands
@@ -158,9 +211,14 @@ class IncrementalPhase:
             [*end, (0, [b"EXEC"])], self._kernel.target_database
         )
         wiring.pipeline.add(group, data, count)
-        group.mark = ("stream", self._safe[0], self._open_commands, noting)
+        group.mark = ("stream", self._safe[0], self._open_commands, noting, self._open_since, self._doubted)
+        begun, since, repairing = self._open_database, self._open_since, wiring.deferred.repairing
+        group.forgive = lambda commands, place, error: (
+            (repairing or doubtful(since)) and self._forgive(commands, place, error, begun)
+        )
         wiring.pipeline.close(group)
         self._open = None
+        self._flying, self._doubted = self._doubted, []
         self.in_flight = True
 
     # --- rules ------------------------------------------------------------------------------------------------------
@@ -195,15 +253,77 @@ class IncrementalPhase:
         if self._scripts is not None:
             for key in self._scripts.expiring_keys(entry.args):
                 self._expiry.renamed(entry.database, key)
-        if name in RENAMES and (self._expiry.deferred or self._wiring.deferred.unsettled):
-            self._expiry.renamed(*destination_of(entry))
+        if name == b"SWAPDB":
+            self._swap(int(entry.args[1]), int(entry.args[2]))
+        elif name in SUSPICIOUS:
+            self._suspect(entry)
         return self._expiry.apply(entry) if name in EXPIRES else [(entry.database, entry.args)]
+
+    def _suspect(self, entry: Entry) -> None:
+        """Note what has to be read again, if this command is applied late or builds on what is not repaired yet."""
+        deferred, chosen, name = self._wiring.deferred, self._wiring.filter, entry.args[0].upper()
+        doubt = doubtful(self._since) or (name in DERIVE and deferred.repairing)
+        wants_key = chosen.wants_key
+        for database, key in suspects(entry.args, entry.database):
+            if not chosen.wants(database) or (wants_key is not None and not wants_key(key)):
+                continue
+            if not chosen.all_commands(database) or key.startswith(OWN_PREFIX):
+                continue  # the source's value would bring along what is left out
+            if doubt:
+                deferred.note_repair(database, key)
+            else:
+                self._doubted.append((database, key))
+        if name in RENAMES and (self._expiry.deferred or deferred.unsettled):
+            self._expiry.renamed(*destination_of(entry))
+
+    def _swap(self, one: int, other: int) -> None:
+        """Names that the target has not got yet follow their keys."""
+        self._take_notes()
+        self._wiring.deferred.swapped(one, other)
+        to = {one: other, other: one}
+        for names in (self._doubted, self._flying):
+            names[:] = [(to.get(database, database), key) for database, key in names]
+
+    def _take_notes(self) -> None:
+        for database, key in self._expiry.deferred:
+            self._wiring.deferred.note(database, key)
+        self._expiry.deferred.clear()
+
+    def _forgive(self, commands: list[list[bytes]], place: int, error: str, database: int) -> bool:
+        """Whether a command that failed on the target did so because its key had expired there too early; its keys are noted.
+
+        `commands` begin with `database` selected.
+        """
+        args = commands[place]
+        if not missed(args, error):
+            return False
+        for command in commands[:place]:
+            if command[0].upper() == b"SELECT":
+                database = int(command[1])
+        if not self._wiring.filter.all_commands(database):
+            return False
+        for key in keys_of(args):
+            self._wiring.deferred.note_repair(database, key)
+        self._wiring.meter.log(
+            Level.INFO,
+            "link.repaired",
+            "a command found its key expired on the target already; the key is read from the source again",
+            command=args[0].decode("utf-8", "replace").upper(),
+            key=repr(args[1][:128]) if len(args) > 1 else "",
+            database=database,
+        )
+        return True
 
     def _near(self, at: int) -> bool:
         """Whether an expiry at that time (ms) must be left out for now."""
-        if self._progress.caught_up:
-            return at < now_ms() + expiry.GUARD_MS
+        if self._progress.caught_up and not doubtful(self._since):
+            return not self._wiring.deferred.final and at < now_ms() + expiry.GUARD_MS
         return at < now_ms() + expiry.GUARD_BEHIND_MS + int(1000 * (self._progress.lag_seconds or 0))
 
     def _late(self) -> bool:
-        return not self._progress.caught_up
+        return not self._progress.caught_up or doubtful(self._since)
+
+
+def doubtful(since: float) -> bool:
+    """Whether what was written after `since` (monotonic) may have come too late for a key that expires."""
+    return time.monotonic() - since >= _DOUBT_SECONDS

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 
 from migrations_app.engine import errors
+from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.checkpoint import INCREMENTAL, client_name, scripts_key
 from migrations_app.engine.config import LinkConfig, Method, Outcome, Phases
 from migrations_app.engine.deferred import Deferred
@@ -127,7 +128,15 @@ class Session:
         # The servers that were found, where the addresses are looked up: they all have to speak of the same one.
         source, target = self.source.endpoint, self.target.endpoint
         self.watch = SourceWatch(source, name, config.timeout) if self.source.follows else None
-        self.deferred = Deferred(source, target, config.name, name, min(5.0, config.timeout))
+        self.deferred = Deferred(
+            source,
+            target,
+            config.name,
+            name,
+            min(5.0, config.timeout),
+            source_version=self.source.facts.version,
+            able=Abilities.of(self.target.facts),
+        )
         self._successors = (
             SuccessorWatch(source, self.source.facts.run_id, config.timeout),
             SuccessorWatch(target, self.target.facts.run_id, config.timeout),
@@ -160,6 +169,7 @@ class Session:
         finally:
             for successor in self._successors:
                 successor.close()
+            self.deferred.close()
             if self.watch is not None:
                 self.watch.close()
 
@@ -257,7 +267,7 @@ class Session:
 
     def _may_take(self) -> bool:
         """Whether more may be taken up for the target."""
-        if self._step is _Step.DRAIN or self._ending:
+        if self._step is _Step.DRAIN or self._ending or self.deferred.holding:
             return False
         if self.pipeline.unsent > _UNSENT_LIMIT or self._throttle.wait(time.monotonic()):
             return False
@@ -465,6 +475,10 @@ class Session:
             self._update()
             self.meter.report()
         self._check_time_outs(now)
+        # Nothing follows that could renew an expiry: then also the near ones are set.
+        self.deferred.final = self._stopping_since is not None or (
+            self.config.stop_when_caught_up and (self.deferred.final or self.deferred.only_near)
+        )
         caught_up = (
             stream is not None and (self._stopping_since is None or self._settling()) and stream.look()
         )

@@ -1,158 +1,265 @@
-"""Expiries that were left out: set when the answer of the source is certain, asked for again when it is not."""
+"""What was left open is put right: the source is asked at a known place of its stream, and the answer is put at that place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from migrations_app.engine.deferred import Deferred
-from migrations_app.engine.errors import AuthError
-from migrations_app.engine.protocol.resp import encode
+from migrations_app.engine import deferred as module
+from migrations_app.engine.abilities import Abilities
+from migrations_app.engine.checkpoint import Checkpoint
+from migrations_app.engine.deferred import Deferred, restore
+from migrations_app.engine.errors import AuthError, PermissionDenied, RepairTooLarge
+from tests.support.fixtures import ServerFactory
 from tests.support.ports import free_port
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
 from .links import endpoint, offset_of
 
-Noted = Callable[..., Deferred]
+Make = Callable[..., Deferred]
+NOW = 0  # no expiry is near
 
 
 @pytest.fixture
-def noted(pair: tuple[Server, Server]) -> Noted:
-    """Keys that are noted in the target, and have an expiry on the source."""
-    source, target = pair
+def make(pair: tuple[Server, Server]) -> Iterator[Make]:
+    """A `Deferred` of a link between the pair; the names given are noted in the target, in database 0."""
+    made: list[Deferred] = []
+    target = pair[1].client()
+    target.execute_command(*Checkpoint(epoch=1).command("test"))
 
-    def make(**keys: int) -> Deferred:
-        for key, milliseconds in keys.items():
-            source.client().set(key, 1, px=milliseconds)
-            target.client().sadd("switchyard:deferred:test", key)
-        return Deferred(endpoint(source), endpoint(target), "test", "switchyard:test:1", 5.0)
+    def noted(*expiries: str | bytes, values: tuple[str | bytes, ...] = ()) -> Deferred:
+        for name, keys in (("deferred", expiries), ("repair", values)):
+            if keys:
+                target.sadd(f"switchyard:{name}:test", *keys)
+        made.append(Deferred(endpoint(pair[0]), endpoint(pair[1]), "test", "switchyard:test:1", 5.0))
+        return made[-1]
 
-    return make
+    yield noted
+    for one in made:
+        wait_for(lambda one=one: one._future is None or one._future.done(), 10)
+        one.close()
 
 
 def ask(deferred: Deferred) -> None:
     """Until the answer is there and not yet used."""
-    offset = -1  # behind every answer
-    deferred.poll(offset)
-    wait_for(lambda: (deferred.poll(offset), deferred.busy and deferred._future is None)[1], 10)
+    wait_for(lambda: (deferred.poll(), deferred.cut is not None)[1], 10)
+
+
+def settled(deferred: Deferred, now: int = NOW) -> list[list[bytes]]:
+    ask(deferred)
+    return [args for _, args in deferred.settle(now)]
 
 
 def test_the_expiry_that_the_source_has_now_is_set_and_the_note_removed(
-    noted: Noted, pair: tuple[Server, Server]
+    make: Make, pair: tuple[Server, Server]
 ) -> None:
-    deferred = noted(key=100_000, other=200_000)
-    ask(deferred)
-    assert deferred.left == 2
-    commands = deferred.poll(offset_of(pair[0]))
-    at = int(pair[0].client().execute_command("PEXPIRETIME", "key"))
-    assert (0, [b"PEXPIREAT", b"key", b"%d" % at]) in commands
+    source = pair[0].client()
+    source.set("key", 1, px=100_000)
+    source.set("other", 1, px=200_000)
+    deferred = make("key", "other")
+    commands = settled(deferred)
+    at = int(source.execute_command("PEXPIRETIME", "key"))
+    assert [b"PEXPIREAT", b"key", b"%d" % at] in commands
     assert len(commands) == 3
-    assert commands[-1][1][:2] == [b"SREM", b"switchyard:deferred:test"]
+    assert commands[-1][:2] == [b"SREM", b"switchyard:deferred:test"]
     assert deferred.left == 0
+    assert not deferred.unsettled
 
 
-def test_an_answer_waits_until_the_stream_is_applied_up_to_it(
-    noted: Noted, pair: tuple[Server, Server]
-) -> None:
-    deferred = noted(key=100_000)
+def test_the_answer_holds_at_the_place_that_it_names(make: Make, pair: tuple[Server, Server]) -> None:
+    """Nothing is read while the source is asked; what it writes afterwards lies behind."""
+    source = pair[0].client()
+    source.set("key", 1, px=100_000)
+    before = offset_of(pair[0])
+    deferred = make("key")
+    wait_for(lambda: (deferred.poll(), deferred.holding)[1], 10)
     ask(deferred)
-    offset = offset_of(pair[0])
-    assert deferred.poll(offset - 1) == []
-    assert len(deferred.poll(offset)) == 2
-
-
-@pytest.mark.parametrize("cut", range(1, 12, 2))
-def test_a_key_that_the_stream_names_meanwhile_is_asked_for_again(
-    noted: Noted, pair: tuple[Server, Server], cut: int
-) -> None:
-    """Wherever the blocks of the stream cut its name."""
-    deferred = noted(**{"long-key-name": 100_000, "other": 100_000})
-    ask(deferred)
-    command = encode("SET", "long-key-name", "value")
-    place = command.index(b"long-key-name") + cut
-    deferred.touch(command[:place])
-    deferred.touch(command[place:])
-    commands = deferred.poll(offset_of(pair[0]))
-    assert [args[1] for _, args in commands] == [b"other", b"switchyard:deferred:test"]
-    assert deferred.left == 1
+    assert not deferred.holding
+    assert deferred.cut is not None
+    assert before <= deferred.cut <= offset_of(pair[0])
+    assert deferred.replication_id == pair[0].info("replication")["master_replid"]
+    source.pexpire("key", 999_000)
+    ((_, (_, _, at)), _) = deferred.settle(NOW)
+    assert int(at) < int(source.execute_command("PEXPIRETIME", "key"))
 
 
 def test_a_key_that_is_noted_while_the_question_is_under_way_is_not_forgotten(
-    noted: Noted, pair: tuple[Server, Server]
+    make: Make, pair: tuple[Server, Server]
 ) -> None:
-    deferred = noted()
+    pair[0].client().set("key", 1, px=100_000)
+    deferred = make("key")
     ask(deferred)
     pair[0].client().set("late", 1, px=100_000)
     pair[1].client().sadd("switchyard:deferred:test", "late")
     deferred.written()
-    deferred.poll(offset_of(pair[0]))
-    assert deferred.left != 0
-    wait_for(lambda: deferred.poll(offset_of(pair[0])), 10)
-    assert deferred.left == 0
+    deferred.settle(NOW)
+    assert deferred.unsettled
+    pair[1].client().srem("switchyard:deferred:test", "key")
+    assert [args[1] for args in settled(deferred)] == [b"late", b"switchyard:deferred:test"]
+    assert not deferred.unsettled
 
 
-def test_a_key_that_has_no_expiry_any_more_gets_none(noted: Noted, pair: tuple[Server, Server]) -> None:
-    deferred = noted(key=100_000, gone=100_000)
-    pair[0].client().persist("key")
-    pair[0].client().delete("gone")
-    ask(deferred)
-    assert [args[0] for _, args in deferred.poll(offset_of(pair[0]))] == [b"SREM"]
-
-
-def test_a_long_lag_is_not_kept(noted: Noted, pair: tuple[Server, Server]) -> None:
-    """While an answer waits for the link to catch up; then all of it is asked for again."""
-    deferred = noted(key=100_000)
-    ask(deferred)
-    for number in range(100):
-        deferred.touch(encode("SET", "unrelated", bytes([number]) * 100_000))
-    assert sum(map(len, deferred._touched)) < 5_000_000
-    assert deferred.poll(offset_of(pair[0])) == []
-    assert deferred.left == 1
-    assert [args[0] for _, args in wait_for(lambda: deferred.poll(offset_of(pair[0])), 10)] == [
-        b"PEXPIREAT",
-        b"SREM",
-    ]
-
-
-def test_names_with_line_ends_and_names_in_scripts_are_seen(
-    noted: Noted, pair: tuple[Server, Server]
+def test_what_was_noted_before_the_place_of_the_answer_is_answered(
+    make: Make, pair: tuple[Server, Server]
 ) -> None:
-    deferred = noted(**{"a\r\nb": 100_000, "scripted": 100_000, "other": 100_000})
+    """A key that is noted again and again does not keep the link unsettled."""
+    pair[0].client().set("key", 1, px=100_000)
+    deferred = make("key")
     ask(deferred)
-    deferred.touch(encode("SET", "a\r\nb", 1) + encode("EVAL", "redis.call('SET', 'scripted', 1)", 0))
-    assert next(args[1] for _, args in deferred.poll(offset_of(pair[0]))) == b"other"
-    assert deferred.left == 2
+    deferred.note(0, b"key")
+    deferred.note(0, b"new")
+    deferred.settle(NOW)
+    assert deferred.notes() == [(0, [b"SADD", b"switchyard:deferred:test", b"new"])]
 
 
-def test_the_empty_key_is_certain_where_nothing_has_come(noted: Noted, pair: tuple[Server, Server]) -> None:
-    deferred = noted(**{"": 100_000})
-    ask(deferred)
-    assert deferred.poll(offset_of(pair[0]))[0][1][:2] == [b"PEXPIREAT", b""]
-    assert deferred.left == 0
+def test_a_key_that_has_no_expiry_any_more_gets_none(make: Make, pair: tuple[Server, Server]) -> None:
+    pair[0].client().set("key", 1)
+    assert [args[0] for args in settled(make("key", "gone"))] == [b"SREM"]
 
 
-def test_databases_that_are_swapped_make_all_answers_void(noted: Noted, pair: tuple[Server, Server]) -> None:
-    deferred = noted(key=100_000)
-    ask(deferred)
-    deferred.touch(encode("swapdb", 0, 1))
-    assert deferred.poll(offset_of(pair[0])) == []
-    assert deferred.left == 1
+def test_an_expiry_that_is_near_waits_until_nothing_can_renew_it(
+    make: Make, pair: tuple[Server, Server]
+) -> None:
+    source = pair[0].client()
+    source.set("near", 1, px=300_000)
+    source.set("far", 1, px=600_000)
+    at = int(source.execute_command("PEXPIRETIME", "near"))
+    deferred = make("near", "far")
+    assert [args[:2] for args in settled(deferred, at - 500)] == [
+        [b"PEXPIREAT", b"far"],
+        [b"SREM", b"switchyard:deferred:test"],
+    ]
+    assert (deferred.left, deferred.only_near) == (1, True)
+    pair[1].client().srem("switchyard:deferred:test", "far")
+    assert settled(deferred, at - 500) == []
+    deferred.final = True
+    assert len(settled(deferred, at - 500)) == 2
+    assert not deferred.unsettled
+
+
+def test_a_value_is_read_again(make: Make, pair: tuple[Server, Server]) -> None:
+    source, target = pair[0].client(), pair[1].client()
+    source.rpush("list", *range(1000))
+    source.pexpire("list", 100_000)
+    source.set("near", 1, px=50_000)
+    target.set("gone", 1)
+    deferred = make("list", values=("list", "gone", "near"))
+    assert deferred.repairing
+    at = int(source.execute_command("PEXPIRETIME", "near"))
+    for args in settled(deferred, at - 500):
+        target.execute_command(*args)
+    assert target.lrange("list", 0, -1) == source.lrange("list", 0, -1)
+    assert target.execute_command("PEXPIRETIME", "list") == source.execute_command("PEXPIRETIME", "list")
+    assert not target.exists("gone", "switchyard:repair:test")
+    assert target.ttl("near") == -1
+    assert target.smembers("switchyard:deferred:test") == {b"list", b"near"}
+    assert not deferred.repairing
+    assert deferred.unsettled
+
+
+def test_values_are_read_in_bounded_portions(
+    make: Make, pair: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_VALUE_BYTES", 100_000)
+    source, target = pair[0].client(), pair[1].client()
+    for number in range(5):
+        source.set(f"key {number}", b"x" * 60_000)
+    deferred = make(values=tuple(f"key {number}" for number in range(5)))
+    for left in range(4, -1, -1):
+        for args in settled(deferred):
+            target.execute_command(*args)
+        assert deferred.left == left
+    assert len(target.keys("key*")) == 5
+
+
+def test_a_value_beyond_all_bounds_stops_the_link_by_name(
+    make: Make, pair: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LARGEST", 100_000)
+    pair[0].client().set("huge", b"x" * 200_000)
+    deferred = make(values=("huge",))
+    with pytest.raises(RepairTooLarge, match="huge"):
+        ask(deferred)
+
+
+@pytest.mark.parametrize("version", ["redis-3.2", "redis-5.0", "redis-6.2"])
+def test_older_servers(redis_server: ServerFactory, pair: tuple[Server, Server], version: str) -> None:
+    """No PEXPIRETIME, no MEMORY USAGE, no ABSTTL."""
+    old, new = redis_server(version), pair[0]
+    client, target = old.client(), new.client()
+    client.hset("hash", "field", "value")
+    client.pexpire("hash", 100_000)
+    client.set("key", 1, px=100_000)
+    target.sadd("switchyard:deferred:test", "key")
+    target.sadd("switchyard:repair:test", "hash")
+    target.execute_command(*Checkpoint(epoch=1).command("test"))
+    target.set("key", 1)
+    deferred = Deferred(endpoint(old), endpoint(new), "test", "name", 5.0, source_able=Abilities(old.version))
+    for args in settled(deferred):
+        target.execute_command(*args)
+    assert target.hgetall("hash") == {b"field": b"value"}
+    for key in ("hash", "key"):
+        assert abs(target.pttl(key) - client.pttl(key)) < 100
+    for args in restore(b"copy", client.dump("hash"), 10**13, stamp=7, version=old.version):
+        client.execute_command(*args)
+    assert client.hgetall("copy") == {b"field": b"value"}
+    assert client.pttl("copy") > 10**11
+
+
+def test_a_payload_that_is_newer_than_the_target_goes_as_commands(
+    redis_server: ServerFactory, pair: tuple[Server, Server]
+) -> None:
+    old = redis_server("redis-5.0").client()
+    source = pair[0].client()
+    source.rpush("list", *(b"x" * 100 for _ in range(500)))
+    stamp = int.from_bytes(old.dump(old.set("a", 1) and "a")[-10:-8], "little")
+    for args in restore(b"list", source.dump("list"), 10**13, stamp=stamp, able=Abilities((5, 0, 14))):
+        old.execute_command(*args)
+    assert old.lrange("list", 0, -1) == source.lrange("list", 0, -1)
+    assert old.pttl("list") > 10**11
+
+
+def test_databases_that_are_swapped_take_names_along(make: Make) -> None:
+    deferred = make()
+    deferred.note(0, b"a")
+    deferred.note_repair(1, b"b")
+    deferred.note(2, b"c")
+    deferred.swapped(0, 1)
+    assert sorted(deferred.notes()) == [
+        (0, [b"SADD", b"switchyard:repair:test", b"b"]),
+        (1, [b"SADD", b"switchyard:deferred:test", b"a"]),
+        (2, [b"SADD", b"switchyard:deferred:test", b"c"]),
+    ]
 
 
 def test_a_server_that_cannot_be_reached_is_asked_again(pair: tuple[Server, Server]) -> None:
     """The link's own connections tell whether a side is lost; the notes are not forgotten."""
     nowhere = endpoint(pair[0], port=free_port())
     deferred = Deferred(nowhere, nowhere, "test", "switchyard:test:1", 5.0)
-    deferred.poll(0)
-    wait_for(lambda: (deferred.poll(0), not deferred.busy)[1], 10)
+    deferred.poll()
+    wait_for(lambda: (deferred.poll(start=False), not deferred.busy)[1], 10)
     assert deferred.left is None
 
 
 def test_a_refusal_is_raised_in_the_thread_of_the_link(pair: tuple[Server, Server]) -> None:
     locked = endpoint(pair[1], username="nobody", password="wrong")
     deferred = Deferred(endpoint(pair[0]), locked, "test", "switchyard:test:1", 5.0)
-    deferred.poll(0)
     with pytest.raises(AuthError):
-        wait_for(lambda: deferred.poll(0), 10)
+        wait_for(lambda: deferred.poll(), 10)
+
+
+def test_a_source_that_does_not_let_values_be_read_stops_the_link(
+    make: Make, pair: tuple[Server, Server]
+) -> None:
+    with pair[0].client() as client:
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">word", "~*", "+@all", "-dump")
+    try:
+        make(values=("key",))
+        source = endpoint(pair[0], username="reader", password="word")
+        deferred = Deferred(source, endpoint(pair[1]), "test", "switchyard:test:1", 5.0)
+        with pytest.raises(PermissionDenied, match="DUMP"):
+            ask(deferred)
+    finally:
+        pair[0].client().execute_command("ACL", "DELUSER", "reader")

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from migrations_app.engine import expiry
+from migrations_app.engine import expiry, incremental
 from migrations_app.engine.ports import Phase
 from tests.support.notes import expiries_wait
 from tests.support.proxy import FaultProxy, Way
@@ -31,6 +31,7 @@ def naive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
     if request.param:
         for name in ("GUARD_FULL_MS", "GUARD_BEHIND_MS", "GUARD_MS"):
             monkeypatch.setattr(expiry, name, -(10**9))
+        monkeypatch.setattr(incremental, "doubtful", lambda _: False)
     return bool(request.param)
 
 

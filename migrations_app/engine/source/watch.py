@@ -18,7 +18,7 @@ _QUIET = 3  # questions in a row with the same answer, and nothing received mean
 
 
 class SourceWatch:
-    """Samples `master_repl_offset` in a thread; `lag` compares it with what is applied.
+    """Samples `master_repl_offset` in a thread; `lag` compares it with what is applied, `since` says how old a part of the stream may be.
 
     A sample that cannot be had is left out: the replication connection notices a lost source by itself.
 
@@ -32,6 +32,8 @@ class SourceWatch:
         self._name = name
         self._timeout = timeout
         self._samples: deque[tuple[float, int]] = deque(maxlen=10_000)  # not reached yet
+        # When the stream ended there for certain, the last time.
+        self._known: deque[tuple[float, int]] = deque(maxlen=10_000)
         self._stop = threading.Event()
         self.offset: int | None = None
         self.sampled_at = 0.0  # monotonic
@@ -62,6 +64,20 @@ class SourceWatch:
         seconds = time.monotonic() - samples[0][0] if samples else 0.0
         return max(0, offset - applied), seconds
 
+    def since(self, position: int) -> float:
+        """A time (monotonic) before which nothing behind byte `position` was written; -inf where that is not known.
+
+        Positions must not go back from call to call. Where `base` had to be found, it may be too large for a while: nothing is certain.
+        """
+        if self._received is not None:
+            return float("-inf")
+        known = self._known
+        while len(known) > 1 and known[1][1] <= position:
+            known.popleft()
+        if not known or known[0][1] > position:
+            return float("-inf")
+        return known[0][0]
+
     def _run(self) -> None:
         client: Client | None = None
         while not self._stop.is_set():
@@ -79,6 +95,10 @@ class SourceWatch:
                 offset -= base
                 if not self._samples or self._samples[-1][1] != offset:
                     self._samples.append((asked, offset))
+                if self._known and self._known[-1][1] == offset:
+                    self._known[-1] = (asked, offset)
+                else:
+                    self._known.append((asked, offset))
                 self.offset, self.sampled_at = offset, asked
             except (EngineError, ValueError):
                 if client is not None:

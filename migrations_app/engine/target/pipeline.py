@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from migrations_app.engine.client import error_of
@@ -34,15 +34,20 @@ def in_databases(commands: Iterable[tuple[int, Sequence[bytes]]], selected: int)
 
 
 class Group:
-    """Commands whose replies belong together; `mark` is the owner's."""
+    """Commands whose replies belong together; `mark` is the owner's.
 
-    __slots__ = ("closed", "kept", "kept_bytes", "mark", "replies", "transaction")
+    `forgive` is asked for each command that failed inside of an applied transaction: given the group's commands, the place of the one that
+    failed and the error, it says whether the owner deals with it.
+    """
+
+    __slots__ = ("closed", "forgive", "kept", "kept_bytes", "mark", "replies", "transaction")
 
     def __init__(self, mark: Any, *, transaction: bool = False) -> None:
         self.mark = mark
         self.transaction = transaction  # MULTI … EXEC: the last reply holds the results
         self.replies = 0
         self.closed = False
+        self.forgive: Callable[[list[list[bytes]], int, str], bool] | None = None
         self.kept: list[bytes] | None = []
         self.kept_bytes = 0
 
@@ -137,7 +142,7 @@ class Pipeline:
         while (data := self.connection.recv(256 * 1024)) is not None:
             self._counter.feed(data)
             self.waiting_since = time.monotonic()
-            if self._counter.errors or self._counter.nulls:
+            if self._counter.nulls or (self._counter.errors and not self._forgiven()):
                 raise self._error()
             if len(data) < 256 * 1024 and not self.connection.buffered:
                 break
@@ -158,6 +163,27 @@ class Pipeline:
             # Everything sent is answered: an open transaction waits for the source, not for the target.
             self.waiting_since = None
         return marks
+
+    def _forgiven(self) -> bool:
+        """Whether the owners of the groups deal with all errors so far; those with which they do are forgotten."""
+        errors = self._counter.errors
+        first, forgiven = self._confirmed, 0
+        for group in self._groups:
+            behind = first + group.replies
+            mine = [(inner, text) for number, inner, text in errors if first <= number < behind]
+            if mine:
+                if group.forgive is None or group.kept is None or not group.transaction:
+                    return False
+                commands = split_commands(b"".join(group.kept))
+                # Reply 0 is that of MULTI, so a result at `inner` belongs to command `inner + 1`.
+                if not all(inner >= 0 and group.forgive(commands, inner + 1, text) for inner, text in mine):
+                    return False
+            first = behind
+            forgiven += len(mine)
+        if forgiven < len(errors):
+            return False
+        errors.clear()
+        return True
 
     def _error(self) -> EngineError:
         """The error that stops the link: the first, with the command that met it."""
