@@ -196,13 +196,13 @@ def test_older_servers(redis_server: ServerFactory, pair: tuple[Server, Server],
     target.sadd("switchyard:repair:test", "hash")
     target.execute_command(*Checkpoint(epoch=1).command("test"))
     target.set("key", 1)
-    deferred = Deferred(endpoint(old), endpoint(new), "test", "name", 5.0, source_able=Abilities(old.version))
+    deferred = Deferred(endpoint(old), endpoint(new), "test", "name", 5.0, source_version=old.version)
     for args in settled(deferred):
         target.execute_command(*args)
     assert target.hgetall("hash") == {b"field": b"value"}
     for key in ("hash", "key"):
         assert abs(target.pttl(key) - client.pttl(key)) < 100
-    for args in restore(b"copy", client.dump("hash"), 10**13, stamp=7, version=old.version):
+    for args in restore(b"copy", client.dump("hash"), 10**13, stamp=7, able=Abilities(old.version)):
         client.execute_command(*args)
     assert client.hgetall("copy") == {b"field": b"value"}
     assert client.pttl("copy") > 10**11
