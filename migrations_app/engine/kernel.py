@@ -1860,22 +1860,45 @@ def _place_of(
     return place
 
 
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _decimal(p: cython.p_uchar, pos: cython.Py_ssize_t, end: cython.Py_ssize_t) -> cython.longlong:
+    """The number in decimal digits, at most 15; -1 for what is none. Compiled only."""
+    value: cython.longlong = 0
+    while pos < end:
+        if p[pos] < 0x30 or p[pos] > 0x39:
+            return -1
+        value = value * 10 + (p[pos] - 0x30)
+        pos += 1
+    return value
+
+
+_NEVER: Final = 1 << 62  # ms
+_ALWAYS = cython.declare(cython.int, 1)
+_SHORT_OR_FAR = cython.declare(cython.int, 2)  # with three arguments, or with PXAT and a time that is far
+_FAR = cython.declare(cython.int, 3)  # with nothing but a time that is far
+
+
 @cython.cclass
 class _Scanner:
     """Steps over commands that go on as they came. Compiled only: `StreamKernel._split` does the same for each command.
 
-    It remembers names of commands with what is done with them, in a table whose places are found by a sum over the name.
+    A time to live goes on as it came where a rule would leave it alone: PXAT of SET, and PEXPIREAT, from `far_from` (ms) on. The scanner
+    remembers names of commands with what is done with them, in a table whose places are found by a sum over the name.
     """
 
     _own: bytes
     _names: cython.uchar[24576]  # 1,024 of 24 bytes each
     _sizes: cython.uchar[1024]  # 0: the place is free
-    _longest: cython.uchar[1024]  # with up to so many arguments the command goes on as it is
+    _ways: cython.uchar[1024]  # when the command goes on as it is
     _free: cython.int
+    far_from = cython.declare(cython.longlong, visibility="public")
     commands = cython.declare(cython.Py_ssize_t, visibility="readonly")
 
     def __init__(self, own_prefix: bytes) -> None:
         self._own = own_prefix
+        self.far_from = _NEVER
         if cython.compiled:
             place: cython.int
             self._free = 700
@@ -1886,7 +1909,14 @@ class _Scanner:
         """Remember a name, in the case in which it came."""
         if cython.compiled:
             size: cython.Py_ssize_t = len(name)
-            if not 0 < size <= 24 or not self._free or action not in (FORWARD, RULE_LONG):
+            way: cython.int = 0
+            if action == FORWARD:
+                way = _ALWAYS
+            elif action == RULE_LONG:
+                way = _SHORT_OR_FAR
+            elif action == RULE and name.upper() == b"PEXPIREAT":
+                way = _FAR
+            if not way or size > 24 or not self._free:
                 return
             p: cython.p_uchar = name
             place: cython.int = _place_of(p, 0, size, self._names, self._sizes)
@@ -1894,7 +1924,7 @@ class _Scanner:
                 self._free -= 1
             memcpy(cython.cast(cython.p_uchar, self._names) + 24 * place, p, size)
             self._sizes[place] = size
-            self._longest[place] = 3 if action == RULE_LONG else 255
+            self._ways[place] = way
 
     def scan(self, buf: bytes, pos: cython.Py_ssize_t) -> int:
         """From the beginning of a command on → where the first one begins that has to be looked at, or is not complete.
@@ -1914,6 +1944,8 @@ class _Scanner:
             length: cython.longlong
             left: cython.longlong
             place: cython.int
+            way: cython.int
+            when: cython.longlong  # how many arguments are left where the time stands; -1: there is none
             with cython.nogil:
                 while pos < end and p[pos] == 0x2A:
                     size = _header(p, pos, end)
@@ -1931,8 +1963,14 @@ class _Scanner:
                     if at > end:
                         break
                     place = _place_of(p, first, length, names, self._sizes)
-                    if not self._sizes[place] or (self._longest[place] < 255 and size > self._longest[place]):
+                    if not self._sizes[place]:
                         break
+                    way = self._ways[place]
+                    when = -1
+                    if way == _FAR or (way == _SHORT_OR_FAR and size > 3):
+                        if size != (3 if way == _FAR else 5):
+                            break
+                        when = 1
                     left = size - 1
                     while left:
                         if at >= end or p[at] != 0x24:
@@ -1948,6 +1986,29 @@ class _Scanner:
                             and memcmp(p + at, own, own_size) == 0
                         ):
                             break  # a key of the product itself
+                        if when == left:
+                            if (
+                                length > 15
+                                or end - at < length
+                                or _decimal(p, at, at + length) < self.far_from
+                            ):
+                                break
+                        elif (
+                            when > 0
+                            and left == 2
+                            and way == _SHORT_OR_FAR
+                            and (
+                                length != 4
+                                or end - at < 4
+                                or not (
+                                    (p[at] | 0x20) == 0x70
+                                    and (p[at + 1] | 0x20) == 0x78
+                                    and (p[at + 2] | 0x20) == 0x61
+                                    and (p[at + 3] | 0x20) == 0x74
+                                )
+                            )
+                        ):
+                            break  # the option is not PXAT
                         at += length + 2
                         if at > end:
                             break
@@ -1965,7 +2026,8 @@ class StreamKernel:
     `actions` maps command names to what is done with them; a name that is not in it ends the link with `UnknownCommand`.
     Transactions of the source lose their MULTI and EXEC here: the link wraps every batch in one of its own and closes it at a
     `boundary` only. `target_database` is the database that the target's connection has selected; the owner sets it when it
-    selects another one. `own` sees each command whose first key is the product's own (it never goes on); where it returns True,
+    selects another one. `far_from` (ms) may be set to spare the rule what it would not change: SET … PXAT and PEXPIREAT without
+    options that expire then or later; unset, the rule sees them all. `own` sees each command whose first key is the product's own (it never goes on); where it returns True,
     the rest of the transaction that is open is left out, too.
     """
 
@@ -2001,6 +2063,14 @@ class StreamKernel:
         self.database = database
         self._safe_database = database
         self.target_database = -1
+
+    @property
+    def far_from(self) -> int:
+        return self._scanner.far_from
+
+    @far_from.setter
+    def far_from(self, milliseconds: int) -> None:
+        self._scanner.far_from = milliseconds
 
     @property
     def safe_database(self) -> int:

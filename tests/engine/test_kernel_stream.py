@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from migrations_app.engine.commands import actions
 from migrations_app.engine.errors import EngineError, ProtocolError, UnknownCommand
-from migrations_app.engine.kernel import Emitted, Entry, StreamBatch, StreamKernel, split_commands
+from migrations_app.engine.kernel import COMPILED, Emitted, Entry, StreamBatch, StreamKernel, split_commands
 from migrations_app.engine.protocol.resp import encode
 
 from .build import pieces
@@ -249,3 +249,27 @@ def test_damage_is_refused_or_waited_for(commands: list[Any], data: st.DataObjec
     except (ProtocolError, UnknownCommand):
         return
     assert found.kernel.offset <= START + len(damaged)
+
+
+def test_a_time_that_is_far_needs_no_rule() -> None:
+    """What the rule leaves as it is may pass it by; interpreted, the rule sees it and leaves it as it is."""
+    far, near = "1800000000000", "1700000000000"
+    commands = [
+        ["SET", "a", "v", "PXAT", far], ["set", "b", "v", "pxat", far], ["PEXPIREAT", "a", far],
+        ["SET", "c", "v", "PXAT", near], ["PEXPIREAT", "a", near], ["PEXPIREAT", "a", far, "GT"],
+        ["SET", "d", "v", "EX", "10"], ["SET", "e", "v", "NX", far], ["SET", "f", "v", "PXAT", "-1"], ["EXPIREAT", "a", far],
+    ]  # fmt: skip
+    seen: list[list[bytes]] = []
+
+    def rule(entry: Entry) -> Emitted:
+        seen.append(entry.args)
+        return [(entry.database, entry.args)]
+
+    kernel = StreamKernel(actions(), rule, offset=START, database=0)
+    kernel.target_database = 0
+    kernel.far_from = 1_750_000_000_000
+    data = stream(*commands)
+    batch = kernel.feed(data)
+    assert b"".join(batch.data) == data
+    assert batch.commands == len(commands)
+    assert [[word.decode() for word in args] for args in seen] == commands[3 if COMPILED else 0 :]
