@@ -53,6 +53,11 @@ class Link:
                 if not self._may_go_on():
                     return
                 data = self.proxy.rewrite(self, way, data)
+                if self.proxy.breaks_off(way, data):
+                    target.sendall(data[: len(data) // 2])
+                    self.proxy.count(self, way, len(data) // 2)
+                    self.close(reset=True)
+                    return
                 if (limit := self.proxy.limits.get(way)) is not None and self.seen[way] + len(data) >= limit:
                     rest = max(0, limit - self.seen[way])
                     target.sendall(data[:rest])
@@ -107,6 +112,7 @@ class FaultProxy:
     reset()            break every connection off (RST)
     stall() / resume() nothing is handed on, connections stay open
     refuse() / accept()  new connections are closed at once; the established ones stay
+    break_off(way)     the next piece that way is handed on by half, then its connection is broken off (RST)
     truncate_after(n)  hand on n bytes of each connection that way, then close it; None ends that
     hook               called with (way, bytes) of each piece, returns what to hand on instead; see also `replace_once`
 
@@ -117,6 +123,7 @@ class FaultProxy:
         self.target = target
         self.hook: Hook | None = None
         self.limits: dict[Way, int | None] = {}
+        self._break: tuple[Way, int, threading.Event] | None = None
         self.counters = Counters()
         self.flowing = threading.Event()
         self.flowing.set()
@@ -150,6 +157,11 @@ class FaultProxy:
 
     def accept(self) -> None:
         self._accepting = True
+
+    def break_off(self, way: Way = Way.DOWN, *, longer_than: int = 1) -> threading.Event:
+        """The next piece that way that is longer than so many bytes; the event is set when that has happened."""
+        self._break = (way, longer_than, threading.Event())
+        return self._break[2]
 
     def truncate_after(self, count: int | None, way: Way = Way.DOWN) -> None:
         """Counted per connection from its first byte; a connection that is past it already is closed at its next byte."""
@@ -214,6 +226,14 @@ class FaultProxy:
 
     def rewrite(self, link: Link, way: Way, data: bytes) -> bytes:
         return self.hook(way, data) if self.hook else data
+
+    def breaks_off(self, way: Way, data: bytes) -> bool:
+        with self._lock:
+            if self._break is None or self._break[0] is not way or len(data) <= self._break[1]:
+                return False
+            self._break[2].set()
+            self._break = None
+            return True
 
     def count(self, link: Link, way: Way, length: int) -> None:
         with self._lock:
