@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.errors import SnapshotError
 from migrations_app.engine.kernel import split_commands
 from tests.support.servers import Server
@@ -104,7 +105,7 @@ BY_ARRIVAL = {name for name in PLANS if "chunks" in name or "through" in name or
 
 
 def rewriters(world: World, version: tuple[int, ...] = (7, 0)) -> Any:
-    return lambda kind, key: world.rewriter_for(kind, key, target_version=version)
+    return lambda kind, key: world.rewriter_for(kind, key, target=Abilities(version), stamp=9)
 
 
 def reading(parts: Sequence[bytes], plan: str) -> Any:
@@ -305,7 +306,7 @@ def test_values_as_commands_are_bounded_or_refused(
     data = damage(value.data, changes, SNAPSHOT_HOSTILE)
 
     def run(world: World) -> Iterator[tuple[object, ...]]:
-        rewriter = world.rewriter_for(value.kind, b"key", target_version=version)
+        rewriter = world.rewriter_for(value.kind, b"key", target=Abilities(version), stamp=9)
         if rewriter is None:
             return
         for piece in pieces(data, cuts):
