@@ -52,6 +52,11 @@ class Filter:
         """Whether a key is copied; None where all are."""
         return self._keys.wants if self._keys is not None else None
 
+    @property
+    def plain(self) -> bool:
+        """Whether neither keys nor commands were chosen."""
+        return self._keys is None and not self._commands and self._default is _ALL
+
     def all_commands(self, database: int) -> bool:
         """Whether no command of this database is left out by name."""
         return self._commands.get(database, self._default) == _ALL

@@ -56,6 +56,9 @@ class IncrementalPhase:
             databases=wiring.config.databases,
         )
         self._kernel.target_database = 0
+        self._spares = (
+            version >= (6, 2) and wiring.filter.plain
+        )  # a SET whose expiry is far goes on as it came
         self._open: Group | None = None  # the transaction that is being filled
         self._open_bytes = 0
         self._open_commands = 0
@@ -100,6 +103,8 @@ class IncrementalPhase:
         self._received += len(data)
         self._since = self._watch.since(self._kernel.offset)
         selected = self._kernel.target_database
+        if self._spares:
+            self._kernel.far_from = self._guarded()
         batch = self._kernel.feed(data)
         self._wiring.throttle.took(batch.commands, len(data), time.monotonic())
         if batch.data:
@@ -316,9 +321,13 @@ class IncrementalPhase:
 
     def _near(self, at: int) -> bool:
         """Whether an expiry at that time (ms) must be left out for now."""
+        return at < self._guarded()
+
+    def _guarded(self) -> int:
+        """The time (ms) from which on an expiry is applied now."""
         if self._progress.caught_up and not doubtful(self._since):
-            return not self._wiring.deferred.final and at < now_ms() + expiry.GUARD_MS
-        return at < now_ms() + expiry.GUARD_BEHIND_MS + int(1000 * (self._progress.lag_seconds or 0))
+            return 0 if self._wiring.deferred.final else now_ms() + expiry.GUARD_MS
+        return now_ms() + expiry.GUARD_BEHIND_MS + int(1000 * (self._progress.lag_seconds or 0))
 
     def _late(self) -> bool:
         return not self._progress.caught_up or doubtful(self._since)

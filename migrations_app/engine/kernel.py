@@ -1877,15 +1877,13 @@ def _decimal(p: cython.p_uchar, pos: cython.Py_ssize_t, end: cython.Py_ssize_t) 
 _NEVER: Final = 1 << 62  # ms
 _ALWAYS = cython.declare(cython.int, 1)
 _SHORT_OR_FAR = cython.declare(cython.int, 2)  # with three arguments, or with PXAT and a time that is far
-_FAR = cython.declare(cython.int, 3)  # with nothing but a time that is far
 
 
 @cython.cclass
 class _Scanner:
     """Steps over commands that go on as they came. Compiled only: `StreamKernel._split` does the same for each command.
 
-    A time to live goes on as it came where a rule would leave it alone: PXAT of SET, and PEXPIREAT, from `far_from` (ms) on. The scanner
-    remembers names of commands with what is done with them, in a table whose places are found by a sum over the name.
+    A SET with PXAT goes on as it came where the rule would leave it alone: from `far_from` (ms) on. The scanner remembers names of commands with what is done with them, in a table whose places are found by a sum over the name.
     """
 
     _own: bytes
@@ -1914,8 +1912,6 @@ class _Scanner:
                 way = _ALWAYS
             elif action == RULE_LONG:
                 way = _SHORT_OR_FAR
-            elif action == RULE and name.upper() == b"PEXPIREAT":
-                way = _FAR
             if not way or size > 24 or not self._free:
                 return
             p: cython.p_uchar = name
@@ -1967,8 +1963,8 @@ class _Scanner:
                         break
                     way = self._ways[place]
                     when = -1
-                    if way == _FAR or (way == _SHORT_OR_FAR and size > 3):
-                        if size != (3 if way == _FAR else 5):
+                    if way == _SHORT_OR_FAR and size > 3:
+                        if size != 5:
                             break
                         when = 1
                     left = size - 1
@@ -1996,7 +1992,6 @@ class _Scanner:
                         elif (
                             when > 0
                             and left == 2
-                            and way == _SHORT_OR_FAR
                             and (
                                 length != 4
                                 or end - at < 4
@@ -2026,8 +2021,8 @@ class StreamKernel:
     `actions` maps command names to what is done with them; a name that is not in it ends the link with `UnknownCommand`.
     Transactions of the source lose their MULTI and EXEC here: the link wraps every batch in one of its own and closes it at a
     `boundary` only. `target_database` is the database that the target's connection has selected; the owner sets it when it
-    selects another one. `far_from` (ms) may be set to spare the rule what it would not change: SET … PXAT and PEXPIREAT without
-    options that expire then or later; unset, the rule sees them all. `own` sees each command whose first key is the product's own (it never goes on); where it returns True,
+    selects another one. `far_from` (ms) may be set to spare the rule what it would not change: a SET with nothing but
+    PXAT that expires then or later; unset, the rule sees them all. `own` sees each command whose first key is the product's own (it never goes on); where it returns True,
     the rest of the transaction that is open is left out, too.
     """
 

@@ -134,7 +134,10 @@ class StandaloneTarget:
         """Begin a full phase: forget what an earlier one has noted, empty the databases `clear`, store the checkpoint."""
         commands: list[list[bytes]] = []
         for database in self.client.keyspace():
-            commands += [[b"SELECT", b"%d" % database], [b"DEL", deferred_key(self.link), repair_key(self.link)]]
+            commands += [
+                [b"SELECT", b"%d" % database],
+                [b"DEL", deferred_key(self.link), repair_key(self.link)],
+            ]
         self.run([*commands, [b"SELECT", b"0"], [b"DEL", scripts_key(self.link)]])
         flush = [b"FLUSHDB", b"ASYNC"] if self.facts.version >= (4,) else [b"FLUSHDB"]
         commands = []
