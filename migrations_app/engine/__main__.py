@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from migrations_app.engine import kernel
 from migrations_app.engine.choice import GROUPS, CommandChoice
-from migrations_app.engine.config import SPOOL_LIMIT, LinkConfig, Method, Phases
+from migrations_app.engine.config import SPOOL_LIMIT, LinkConfig, Method, Notifications, Phases
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError, UsageError
 from migrations_app.engine.keyfilter import KeyFilter
@@ -141,7 +141,15 @@ def _parser() -> argparse.ArgumentParser:
         "--method",
         choices=[method.value for method in Method],
         default=Method.PSYNC.value,
-        help="how the source is read: psync; sync, where PSYNC is refused (cannot go on after a lost connection)",
+        help="how the source is read: psync; sync, where PSYNC is refused (cannot go on after a lost "
+        "connection);\nscan, by its keys, where replication is refused",
+    )
+    run.add_argument(
+        "--notifications",
+        choices=[wish.value for wish in Notifications],
+        default=Notifications.CHECK.value,
+        help="of a scan that follows: check that the source sends keyspace notifications; enable them while it runs;\n"
+        "assume that they are on, where the source does not tell",
     )
     run.add_argument(
         "--link",
@@ -329,6 +337,7 @@ def _run(args: argparse.Namespace, stop: _Stop) -> int:
         target=Endpoint.parse(args.target),
         phases=Phases(args.phases or (Phases.FULL if source.file else Phases.FULL_INCREMENTAL)),
         method=Method(args.method),
+        notifications=Notifications(args.notifications),
         databases=args.db,
         stop_when_caught_up=args.stop_when_caught_up,
         retry_seconds=args.retry_minutes * 60,

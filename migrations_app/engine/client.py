@@ -122,6 +122,15 @@ class Client:
         del ready[count:]
         return ready
 
+    def available(self) -> list[Reply]:
+        """The replies that are there now, without waiting; not more than some MB of them."""
+        ready, self._ready = self._ready, []
+        for _ in range(8):
+            if (data := self.connection.recv(_READ)) is None:
+                break
+            ready += self._reader.feed(data)
+        return ready
+
     def info(self, *sections: str) -> dict[str, str]:
         """INFO as a flat mapping; no section means the default ones."""
         fields: dict[str, str] = {}

@@ -31,6 +31,15 @@ class Method(StrEnum):
 
     PSYNC = "psync"
     SYNC = "sync"  # where PSYNC is renamed or refused: no position to go on from
+    SCAN = "scan"  # by its keys, where replication is refused
+
+
+class Notifications(StrEnum):
+    """What a key scan that follows its source does about keyspace notifications."""
+
+    CHECK = "check"  # they must be on
+    ENABLE = "enable"  # are switched on while the link runs
+    ASSUME = "assume"  # are on, also if the source does not tell
 
 
 class Outcome(StrEnum):
@@ -61,6 +70,7 @@ class LinkConfig:
     target: Endpoint
     phases: Phases = Phases.FULL_INCREMENTAL
     method: Method = Method.PSYNC
+    notifications: Notifications = Notifications.CHECK
     databases: frozenset[int] | None = None
     stop_when_caught_up: bool = False
     epoch: int | None = None
@@ -95,6 +105,10 @@ class LinkConfig:
             raise UsageError(
                 f"{self.source} is a snapshot file, which no changes follow: choose the full phase alone (--phases full); "
                 "nothing was changed"
+            )
+        if self.method is Method.SCAN and self.commands:
+            raise UsageError(
+                "a key scan carries values, not commands: commands cannot be chosen with it; nothing was changed"
             )
         if self.target.file:
             raise UsageError(f"{self.target}: a snapshot file cannot be the target; nothing was changed")

@@ -7,7 +7,7 @@ import time
 from migrations_app.engine import errors, expiry
 from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.checkpoint import FULL, INCREMENTAL, Checkpoint
-from migrations_app.engine.config import Phases
+from migrations_app.engine.config import Method, Phases
 from migrations_app.engine.kernel import SnapshotKernel, SnapshotPlan
 from migrations_app.engine.ports import Level, Phase
 from migrations_app.engine.protocol.psync import FullResync
@@ -43,7 +43,8 @@ class FullPhase:
         progress.keys_total = sum(chosen.values()) if keyspace is not None else None
         target.has_databases(frozenset(chosen))
         held = before.held if again else target.occupied()
-        clear = self._to_clear(held) if again else []
+        scan = config.method is Method.SCAN  # writes over what is there, and removes what is gone afterwards
+        clear = self._to_clear(held) if again and not scan else []
         wiring.checkpoint = Checkpoint(
             epoch=before.epoch,
             phase=FULL,
@@ -63,7 +64,7 @@ class FullPhase:
             databases=config.databases,
             wants_key=self._wants_key if wiring.filter.wants_key is not None else None,
             # Without a stream behind it there is no renewal to wait for.
-            defer_before=now_ms() + expiry.GUARD_FULL_MS if incremental else 0,
+            defer_before=now_ms() + expiry.GUARD_FULL_MS if incremental and not scan else 0,
             on_aux=self._fact,
             rewriter=lambda kind, key: rewriter_for(kind, key, target=able, stamp=stamp),
             # Without a module there is nothing to load its values; with one, the server's answer tells.
@@ -85,8 +86,11 @@ class FullPhase:
         """Whether the end of the snapshot has been read."""
         return self._kernel is None
 
-    def feed(self, data: bytes) -> bytes | None:
-        """Take a block of the snapshot. At its end: what the block holds beyond it; else None."""
+    def feed(self, data: bytes, mark: tuple[object, ...] | None = None) -> bytes | None:
+        """Take a block of the snapshot. At its end: what the block holds beyond it; else None.
+
+        `mark` stands for what the block writes once that is confirmed, instead of the keys of each database.
+        """
         kernel = self._kernel
         if kernel is None:
             raise errors.SnapshotError(f"the snapshot goes on for {len(data)} bytes behind its end")
@@ -96,7 +100,7 @@ class FullPhase:
         progress.snapshot_bytes += len(data)
         batch = kernel.feed(data)
         wiring.throttle.took(sum(batch.keys.values()), len(data), time.monotonic())
-        group = pipeline.open(("keys", batch.keys))
+        group = pipeline.open(mark or ("keys", batch.keys))
         pipeline.add(group, b"".join(batch.data), batch.commands)
         for database, key, _ in batch.deferred:
             wiring.deferred.note(database, key)
@@ -118,6 +122,21 @@ class FullPhase:
         if name == b"repl-offset" and self.stream_from is None and value.isdigit():
             self.stream_from = int(value)
         return self._wiring.scripts.fact(name, value) if self._wiring.scripts is not None else []
+
+    def delete(self, keys: list[tuple[int, bytes]], mark: tuple[object, ...]) -> None:
+        """Keys of databases that are gone at the source, behind all that was fed."""
+        pipeline = self._wiring.pipeline
+        group = pipeline.open(mark)
+        data, count, selected = in_databases([(database, [b"DEL", key]) for database, key in keys], -1)
+        pipeline.add(group, data, count)
+        pipeline.close(group)
+        if self._kernel is not None:
+            self._kernel.selected(selected)
+
+    def selected(self, database: int) -> None:
+        """Somebody else has selected a database on the target's connection (-1: whichever)."""
+        if self._kernel is not None:
+            self._kernel.selected(database)
 
     def confirmed(self, keys: dict[int, int]) -> None:
         """So many keys of each database are written."""

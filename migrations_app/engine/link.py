@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 
 from migrations_app.engine import errors
-from migrations_app.engine.config import LinkConfig, LinkResult, Outcome, Phases
+from migrations_app.engine.config import LinkConfig, LinkResult, Method, Outcome, Phases
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Ports, Wanted
+from migrations_app.engine.scan import ScanSession
 from migrations_app.engine.session import Session
+from migrations_app.engine.source.notify import NotificationSwitch
 
 __all__ = ["LinkConfig", "LinkResult", "Outcome", "Phases", "run_link"]
 
@@ -30,12 +32,17 @@ def run_link(config: LinkConfig, ports: Ports) -> LinkResult:
     pause = _FIRST_PAUSE
     worked = config.patient_start
     snapshots_lost = 0
+    switch = NotificationSwitch()
     for database, choice in config.commands.items():
         for note in choice.notes:
             where = {} if database is None else {"database": database}
             meter.log(Level.INFO, "filter.commands", f"of the stream: {note}", **where)
     while True:
-        session = Session(config, meter, epoch)
+        session: Session | ScanSession = (
+            ScanSession(config, meter, epoch, switch)
+            if config.method is Method.SCAN
+            else Session(config, meter, epoch)
+        )
         before = (progress.applied_offset, progress.full_syncs, progress.keys_done)
         try:
             outcome = session.run()

@@ -166,8 +166,8 @@ def test_full_phase_alone(shared: Shared) -> None:
 
 
 RIGHTS: Mapping[str, str] = {
-    "sync": "+sync +info +pttl +pexpiretime +select +ping +client",
-    "sync and replconf": "+sync +replconf +info +pttl +pexpiretime +select +ping +client",
+    "sync": "+sync +info +pttl +pexpiretime +dump +memory +time +multi +exec +select +ping +client",
+    "sync and replconf": "+sync +replconf +info +pttl +pexpiretime +dump +memory +time +multi +exec +select +ping +client",
 }
 
 

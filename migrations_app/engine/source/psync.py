@@ -28,7 +28,7 @@ class PsyncSource:
         self._unsent = b""
         try:
             self.facts = ServerFacts.of(client)
-            self._check()
+            check(self.facts, endpoint.address)
         except BaseException:
             self.close()
             raise
@@ -63,17 +63,18 @@ class PsyncSource:
             self._unsent = acknowledge(offset)
         self._unsent = self._unsent[self.connection.send(self._unsent) :]
 
-    def _check(self) -> None:
-        address = self.connection.endpoint.address
-        if self.facts.loading:
-            raise errors.ServerLoading(f"{address}: the source is loading its data")
-        if self.facts.cluster:
-            raise errors.UnsupportedData(
-                f"{address}: the source is a node of a cluster, which holds a part of the data only",
-                advice="Choose a standalone server as the source.",
-            )
-        if self.facts.version < (3,):
-            raise errors.UnsupportedData(
-                f"{address}: the source has version {'.'.join(map(str, self.facts.version))}; 3.0 is the oldest that is served",
-                advice="Upgrade the source to 3.0 or later.",
-            )
+
+def check(facts: ServerFacts, address: str) -> None:
+    """Raise for a source that cannot be read (just now)."""
+    if facts.loading:
+        raise errors.ServerLoading(f"{address}: the source is loading its data")
+    if facts.cluster:
+        raise errors.UnsupportedData(
+            f"{address}: the source is a node of a cluster, which holds a part of the data only",
+            advice="Choose a standalone server as the source.",
+        )
+    if facts.version < (3,):
+        raise errors.UnsupportedData(
+            f"{address}: the source has version {'.'.join(map(str, facts.version))}; 3.0 is the oldest that is served",
+            advice="Upgrade the source to 3.0 or later.",
+        )
