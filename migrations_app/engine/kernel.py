@@ -1956,7 +1956,7 @@ class _Scanner:
                         break
                     first = _behind_line(p, at)
                     at = first + length + 2
-                    if at > end:
+                    if at > end or p[at - 2] != 13 or p[at - 1] != 10:
                         break
                     place = _place_of(p, first, length, names, self._sizes)
                     if not self._sizes[place]:
@@ -2005,7 +2005,7 @@ class _Scanner:
                         ):
                             break  # the option is not PXAT
                         at += length + 2
-                        if at > end:
+                        if at > end or p[at - 2] != 13 or p[at - 1] != 10:
                             break
                         left -= 1
                     if left:
@@ -2130,6 +2130,8 @@ class StreamKernel:
                 at = begin + _count_of(buf, at + 1, line) + 2
                 if at > end:
                     break
+                if buf[at - 1] != 10 or buf[at - 2] != 13:
+                    raise _ends_elsewhere(buf, begin)
                 if argument < 2:
                     if argument:
                         second, second_end = begin, at - 2
@@ -2273,6 +2275,8 @@ class StreamKernel:
             self._through -= take
             if self._through:
                 break
+            if not b"\r\n".endswith(buf[pos - min(2, take) : pos]):
+                raise _ends_elsewhere(buf, max(0, pos - 16))
             if not self._through_args:
                 self._passing = False
                 batch.commands += 1
@@ -2292,6 +2296,12 @@ class StreamKernel:
         if not self._passing and not self._open:
             self._safe, self._safe_database = self.offset, self.database
         return pos
+
+
+def _ends_elsewhere(buf: bytes, pos: int) -> ProtocolError:
+    return ProtocolError(
+        f"the source sent an argument that does not end where it says: {buf[pos : pos + 16]!r}"
+    )
 
 
 def _count_of(buf: bytes, start: int, stop: int) -> int:
