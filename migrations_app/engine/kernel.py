@@ -1232,6 +1232,10 @@ class SnapshotKernel:
     def feed(self, data: bytes) -> SnapshotBatch:
         """Take the next block and return what it became."""
         batch = SnapshotBatch()
+        if not self._buf and 0 < len(data) <= self._through:  # all of it goes through: nothing is copied
+            self._crc = crc64(data, self._crc)
+            self._pass_piece(data, batch)
+            return batch
         self._buf += data
         pos = 0
         if not self.version:
@@ -1585,17 +1589,19 @@ class SnapshotKernel:
 
     def _pass_through(self, pos: int, end: int, batch: SnapshotBatch) -> int:
         take = min(self._through, end - pos)
-        self._through -= take
+        self._pass_piece(self._buf[pos : pos + take], batch)
+        return pos + take
+
+    def _pass_piece(self, piece: bytes | bytearray, batch: SnapshotBatch) -> None:
+        self._through -= len(piece)
         if self._through_skip:
-            return pos + take
-        piece = self._buf[pos : pos + take]
+            return
         batch.data.append(piece)
         self._through_crc = crc64(piece, self._through_crc)
         if not self._through:
             crc = crc64(self.plan.stamp, self._through_crc)
             batch.data.append(self.plan.stamp + crc.to_bytes(8, "little") + self._through_tail)
             batch.commands += 1
-        return pos + take
 
 
 def module_name(buf: bytes | bytearray, pos: int, end: int) -> str:
