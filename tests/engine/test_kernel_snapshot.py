@@ -283,3 +283,63 @@ def test_damage_is_refused_or_waited_for(data: st.DataObject) -> None:
     assert out < 3 * len(damaged) + 5 * 65_536, (
         "a damaged length may unpack to as much as a short string may be"
     )
+
+
+def grouped(values: list[bytes], **changes: Any) -> list[Command]:
+    """What strings of these (encoded) values become; behind them stands a list, so that all of them take the quick way."""
+    listing = build.length(40) + build.strings(*[b"element"] * 40)
+    found = read(
+        build.snapshot(
+            build.select(0), build.entry(b"first", build.string(b"v")),
+            *(build.entry(b"k%d" % number, value) for number, value in enumerate(values)), build.entry(b"l", listing, 1),
+        ),
+        **changes,
+    )  # fmt: skip
+    assert found.keys == {0: len(values) + 2}
+    assert found.commands[:2] == [[b"SELECT", b"0"], [b"SET", b"first", b"v"]]
+    assert found.commands[-1][:2] == [b"RESTORE", b"l"]
+    return found.commands[2:-1]
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 31, 32, 33, 70])
+def test_strings_go_in_groups(count: int) -> None:
+    """The head of a group has one digit or two; a group is full at 32."""
+    commands = grouped([build.string(b"v%d" % number) for number in range(count)])
+    assert [len(command) for command in commands] == [
+        1 + 2 * min(32, count - start) for start in range(0, count, 32)
+    ]
+    assert {command[0] for command in commands} == {b"MSET"}
+    assert build.single(commands) == [[b"SET", b"k%d" % number, b"v%d" % number] for number in range(count)]
+
+
+def test_groups_are_bounded_in_bytes() -> None:
+    """A group is closed once it holds 64 KB; what is longer than that goes alone."""
+    sizes = [30_000, 30_000, 30_000, 100, 65_536, 65_537, 1]
+    commands = grouped([build.string(b"x" * size) for size in sizes])
+    assert [(command[0], len(command)) for command in commands] == [
+        (b"MSET", 7), (b"MSET", 5), (b"SET", 3), (b"MSET", 3)
+    ]  # fmt: skip
+    assert [len(command[2]) for command in build.single(commands)] == sizes
+
+
+def test_a_cluster_gets_no_groups() -> None:
+    commands = grouped([build.string(b"a"), build.number(-7, 1)], mset=False)
+    assert commands == [[b"SET", b"k0", b"a"], [b"SET", b"k1", b"-7"]]
+
+
+def test_short_strings_are_unpacked() -> None:
+    """Numbers always, compressed ones where the plan says so; a damaged one goes as it came, and the target refuses it."""
+    packed = build.lzf(b"\x02abc\x20\x02", 6)
+    damaged = build.lzf(b"\x02abc\x20\x07", 6)
+    numbers = [build.number(-128, 1), build.number(32767, 2), build.number(-(2**31), 4)]
+    assert build.single(grouped([*numbers, packed], unpack=True)) == [
+        [b"SET", b"k0", b"-128"], [b"SET", b"k1", b"32767"], [b"SET", b"k2", b"-2147483648"], [b"SET", b"k3", b"abcabc"],
+    ]  # fmt: skip
+    assert grouped([packed], unpack=False)[0][3] == payload(0, packed)
+    assert grouped([build.string(b"a"), damaged], unpack=True)[1][3] == payload(0, damaged)
+
+
+def test_a_compressed_string_that_is_long_stays_compressed() -> None:
+    literal = b"".join(b"\x1f" + b"x" * 32 for _ in range(3000))
+    packed = build.lzf(literal, 96_000)
+    assert grouped([packed], unpack=True)[0][3] == payload(0, packed)
