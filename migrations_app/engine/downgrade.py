@@ -30,7 +30,7 @@ class Downgrade:
     """`names` are the commands that it has to see; `split` them first, then `apply` what other rules have made of each.
 
     `source` and `target` are what the two servers know, `stamp` the version number of the target's DUMP payloads, `warn` takes what a
-    person should know: once for each sentence.
+    person should know: once for each sentence. `modules`: the target has modules, which may hold values of their own.
     """
 
     def __init__(
@@ -39,8 +39,11 @@ class Downgrade:
         target: Abilities,
         stamp: int,
         warn: Callable[[str], None] = lambda text: None,
+        *,
+        modules: bool = True,
     ) -> None:
         self._target = target
+        self._modules = modules
         self._stamp = stamp
         self._warn = warn
         self._warned: set[str] = set()
@@ -170,7 +173,7 @@ class Downgrade:
         if not self._target.knows("ABSTTL"):
             options = [option for option in options if option.upper() == b"REPLACE"]
         kind = payload[0]
-        if self._target.loads(kind):
+        if self._target.loads(kind) and (kind != 7 or self._modules):
             if int.from_bytes(payload[-10:-8], "little") > self._stamp:
                 payload = stamped(payload[:-10], self._stamp)
             return [[b"RESTORE", key, ttl, payload, *options]]

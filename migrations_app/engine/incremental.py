@@ -45,6 +45,7 @@ class IncrementalPhase:
             Abilities.of(wiring.target.facts),
             wiring.target.stamp(),
             self._not_carried,
+            modules=wiring.target.has_modules(),
         )
         self._scripts = wiring.scripts
         checkpoint = wiring.checkpoint

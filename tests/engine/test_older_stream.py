@@ -32,7 +32,16 @@ def able(server: Server) -> Abilities:
         return Abilities.of(ServerFacts.of(client))
 
 
-@pytest.mark.parametrize(("new", "old"), DOWN)
+# The same to newer servers: what a source tells its replicas is not always what a server takes from a client.
+UP = [
+    ("redis-3.2", "redis-7.0"),
+    ("redis-5.0", "valkey-9"),
+    ("redis-6.2", "redis-8.6"),
+    ("redis-7.2", "valkey-8.1"),
+]
+
+
+@pytest.mark.parametrize(("new", "old"), DOWN + UP)
 def test_every_write_has_its_effect(shared: Shared, new: str, old: str) -> None:
     source, target = shared(new, "source"), shared(old, "target")
     knows = able(target).knows
@@ -47,7 +56,7 @@ def test_every_write_has_its_effect(shared: Shared, new: str, old: str) -> None:
                 done += case.run(client)
         link.settle(source, target)
         assert link.ports.events.count("stream.not_carried") <= 1
-    assert done > 25
+    assert done > 20
     assert_equal(source, target)
 
 

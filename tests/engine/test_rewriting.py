@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
+from typing import Any
 
 import pytest
 
 from migrations_app.demo.dataset import fill
-from migrations_app.engine import full, session
+from migrations_app.engine import full
 from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.kernel import SnapshotPlan
 from migrations_app.engine.rdb.rewrite import rewriter_for
 
 from .conftest import Shared
 from .links import assert_equal, run
+
+REWRITTEN = frozenset({1, 2, 3, 4, 5, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25})
+
+
+def all_rewritten(**options: Any) -> SnapshotPlan:
+    return SnapshotPlan(**(options | {"rewrite_kinds": REWRITTEN, "rewrite_from": 16, "stream_from": 2000}))
 
 
 @pytest.mark.parametrize(
@@ -25,7 +31,7 @@ from .links import assert_equal, run
     ],
 )  # fmt: skip
 def test_nothing_differs(shared: Shared, monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
-    """Blocks of a few hundred bytes, so that each value but the smallest is met before it is complete."""
+    """Values in all forms that have commands go as such, however small they are; the large ones before they are complete."""
     source, target = shared(old, "source"), shared(new, "target")
     fill(source.url, keys=0, big_value_bytes=0, large_elements=3000, databases=(0, 3))
     kinds: Counter[int] = Counter()
@@ -36,8 +42,7 @@ def test_nothing_differs(shared: Shared, monkeypatch: pytest.MonkeyPatch, old: s
         return made
 
     monkeypatch.setattr(full, "rewriter_for", counted)
-    monkeypatch.setattr(full, "SnapshotPlan", partial(SnapshotPlan, rewrite_from=16, stream_from=2000))
-    monkeypatch.setattr(session, "_SNAPSHOT_BLOCK", 300)
+    monkeypatch.setattr(full, "SnapshotPlan", all_rewritten)
     run(source, target)
     assert len([kind for kind, count in kinds.items() if count]) >= 4, kinds
     assert_equal(source, target)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from migrations_app.engine.client import error_of
-from migrations_app.engine.errors import EngineError, TargetDiverged
-from migrations_app.engine.kernel import ReplyCounter, split_commands
+from migrations_app.engine.errors import EngineError, TargetDiverged, UnsupportedData
+from migrations_app.engine.kernel import ReplyCounter, module_name, split_commands
 from migrations_app.engine.net import Connection
 from migrations_app.engine.protocol.resp import ReplyError, encode_many
 
@@ -211,6 +211,12 @@ class Pipeline:
             name = args[0].decode("utf-8", "replace").upper()
             if len(args) > 1:
                 name += f" of key {args[1][:128]!r}"
+            if name.startswith("RESTORE ") and "Bad data format" in reply and args[3][:1] == b"\x07":
+                module = module_name(args[3], 1, len(args[3]))
+                return UnsupportedData(
+                    f"{self.connection.endpoint.address}: key {args[1][:128]!r} is a value of the module {module}, which the target does "
+                    "not have, or in another version"
+                )
         if inner >= 0:
             # Its neighbours in the transaction were applied, this command was not.
             return TargetDiverged(f"{self.connection.endpoint.address}: {name} failed on the target: {reply}")
