@@ -18,6 +18,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 FULL: Final = "full"  # the full phase has begun and is not complete
 INCREMENTAL: Final = "incremental"
+CLUSTER: Final = "cluster"  # of a link whose shards have checkpoints of their own
 
 
 class CheckpointError(EngineError):
@@ -32,6 +33,11 @@ def check_name(name: str) -> str:
             f"{name!r} is no name for a link: 1 to 64 letters, digits, dots, dashes and underscores"
         )
     return name
+
+
+def shard_name(link: str, first: int) -> str:
+    """Of the link of one shard of a source cluster, by its first slot. `@` cannot be in the name of a link that a person gives."""
+    return f"{link}@{first}"
 
 
 def checkpoint_key(link: str) -> bytes:
@@ -67,7 +73,8 @@ class Checkpoint:
     """`offset` is the last byte of the source's stream that is applied; `database` the one that the stream has selected there.
 
     `held` are the databases of the target that were not empty before the link's first write: when a full phase repeats, the
-    others are cleared, these are not. `fault` says why the data cannot be trusted any more; empty is well.
+    others are cleared, these are not. `fault` says why the data cannot be trusted any more; empty is well. `shards` is how a source
+    cluster has divided its slots (`shards/layout.py`); it stands in the checkpoint of the link as a whole, which has no position.
     """
 
     epoch: int
@@ -77,6 +84,7 @@ class Checkpoint:
     database: int = 0
     held: frozenset[int] = frozenset()
     fault: str = ""
+    shards: str = ""
 
     @property
     def resumable(self) -> bool:
@@ -103,7 +111,7 @@ class Checkpoint:
             "db": self.database,
             "held": ",".join(map(str, sorted(self.held))),
             "fault": self.fault,
-        }
+        } | ({"shards": self.shards} if self.shards else {})
         args = [b"HMSET", checkpoint_key(link)]
         for name, value in fields.items():
             args += [name.encode(), str(value).encode()]
@@ -128,6 +136,7 @@ class Checkpoint:
                 database=int(fields[b"db"]),
                 held=frozenset(int(number) for number in held.split(",") if number),
                 fault=fields.get(b"fault", b"").decode("utf-8", "replace"),
+                shards=fields.get(b"shards", b"").decode(),
             )
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"the checkpoint cannot be read: {error}") from None

@@ -14,6 +14,7 @@ from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import UsageError
 from migrations_app.engine.keyfilter import KeyFilter
 from migrations_app.engine.ports import Progress
+from migrations_app.engine.shards.layout import Scope
 
 SPOOL_LEAST: Final = 4 * 2**20  # bytes
 SPOOL_LIMIT: Final = 4 * 2**30
@@ -83,9 +84,10 @@ class LinkConfig:
     commands: Mapping[int | None, CommandChoice] = field(default_factory=dict)
     spool_folder: str | None = None
     spool_limit: int = SPOOL_LIMIT
+    shard: Scope | None = None
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        check_name(self.name if self.shard is None else self.name.partition("@")[0])
         if self.databases is not None and (not self.databases or min(self.databases) < 0):
             raise UsageError("choose at least one database, by its number from 0 up; nothing was changed")
         strange = [

@@ -29,7 +29,7 @@ Noted = dict[int, list[bytes]]
 _EXPIRIES = 5000  # keys of one question
 _VALUES = 500
 _VALUE_BYTES = 4 * 2**20  # of the values of one question, as far as the source can tell
-_WITHOUT_MULTI = 100  # keys of one question to servers before 6.2
+_WITHOUT_MULTI = 100  # keys of one question to servers before 6.2 and nodes of clusters
 _LARGEST = 128 * 2**20  # bytes of a value that is repaired
 _AFTER_FAILURE = 1.0  # seconds
 _PAUSE = 0.2  # seconds between two questions when nothing came of the last one
@@ -75,6 +75,7 @@ class Deferred:
         timeout: float,
         *,
         source_version: tuple[int, ...] = (7,),
+        source_cluster: bool = False,
         able: Abilities = Abilities((7,)),  # noqa: B008 - a value, of the target
     ) -> None:
         self._source, self._target = source, target
@@ -85,8 +86,9 @@ class Deferred:
         self._future: Future[Question | Answers] | None = None
         self._question: Question | None = None
         self._answers: Answers | None = None
-        # Before 6.2, INFO in a transaction makes MULTI and EXEC travel to the replicas, with the offset between them.
-        self._multi = source_version >= (6, 2)
+        # Before 6.2, INFO in a transaction makes MULTI and EXEC travel to the replicas, with the offset between them. A node of a
+        # cluster refuses a transaction over keys of several slots.
+        self._multi = source_version >= (6, 2) and not source_cluster
         self._most = (_EXPIRIES, _VALUES) if self._multi else (_WITHOUT_MULTI, _WITHOUT_MULTI)
         self._next = 0.0
         self._again = False  # keys were noted since the target was asked

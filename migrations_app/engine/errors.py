@@ -90,6 +90,43 @@ class ClusterDown(ConnectError):
     advice = "Check the nodes of the cluster (CLUSTER INFO, CLUSTER NODES); the link asks again within the retry time."
 
 
+class ClusterIncomplete(EngineError):
+    """A cluster as the source whose slots are not all served when the link starts."""
+
+    id = "source.cluster_incomplete"
+    advice = "Repair the cluster (CLUSTER INFO, redis-cli --cluster check) and start again."
+
+
+class SlotsMoved(EngineError):
+    """Slots of the source went from one master to another, whose streams are not in step."""
+
+    id = "source.slots_moved"
+    advice = (
+        "Finish the resharding, then start a full synchronization (--allow-full-resync): what the masters did with the moved keys "
+        "cannot be put in order from their streams."
+    )
+
+
+class SourceIsCluster(EngineError):
+    """Answered by running one link for each of its masters."""
+
+    id = "source.cluster"
+    advice = "Give the address of any of its nodes: all masters are found."
+
+
+class ShardAnew(ConnectError):
+    """A shard of the source has to be copied again from its beginning; the other ones go on."""
+
+    id = "source.shard_anew"
+    advice = "Nothing to do: only the keys of this shard's slots are replaced."
+
+
+class SiblingFailed(EngineError):
+    """The link of another shard has failed; the links of a cluster end together."""
+
+    id = "link.sibling_failed"
+
+
 class TlsError(EngineError):
     id = "connection.tls"
     advice = "Check that the port speaks TLS, the certificate's name and the authority that signed it."

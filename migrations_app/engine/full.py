@@ -42,9 +42,12 @@ class FullPhase:
         }
         progress.keys_total = sum(chosen.values()) if keyspace is not None else None
         target.has_databases(frozenset(chosen))
-        held = before.held if again else target.occupied()
         scan = config.method is Method.SCAN  # writes over what is there, and removes what is gone afterwards
-        clear = self._to_clear(held) if again and not scan else []
+        if config.shard is not None:
+            held, clear = config.shard.held, list[int]()  # cleared before, by its slots
+        else:
+            held = before.held if again else target.occupied()
+            clear = self._to_clear(held) if again and not scan else []
         wiring.checkpoint = Checkpoint(
             epoch=before.epoch,
             phase=FULL,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from migrations_app.engine import errors
 from migrations_app.engine.config import LinkConfig, LinkResult, Method, Outcome, Phases
@@ -10,6 +11,7 @@ from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Ports, Wanted
 from migrations_app.engine.scan import ScanSession
 from migrations_app.engine.session import Session
+from migrations_app.engine.shards.run import run_shards
 from migrations_app.engine.source.notify import NotificationSwitch
 
 __all__ = ["LinkConfig", "LinkResult", "Outcome", "Phases", "run_link"]
@@ -25,7 +27,16 @@ def run_link(config: LinkConfig, ports: Ports) -> LinkResult:
     Blocks. Raises `EngineError` (the cause, with advice) when it cannot go on. A lost connection is not such a cause: it is tried
     again for `retry_seconds`, and the link goes on where the target's checkpoint stands.
     """
-    meter = Meter(ports)
+    try:
+        return _attempts(config, Meter(ports))
+    except errors.SourceIsCluster:
+        return run_shards(config, ports, _attempts)
+
+
+def _attempts(
+    config: LinkConfig, meter: Meter, current: Callable[[LinkConfig], LinkConfig] | None = None
+) -> LinkResult:
+    """One link between two servers. `current` gives the configuration as it is at each attempt."""
     progress = meter.progress
     epoch = config.epoch
     failing_since: float | None = None
@@ -38,6 +49,8 @@ def run_link(config: LinkConfig, ports: Ports) -> LinkResult:
             where = {} if database is None else {"database": database}
             meter.log(Level.INFO, "filter.commands", f"of the stream: {note}", **where)
     while True:
+        if current is not None:
+            config = current(config)
         session: Session | ScanSession = (
             ScanSession(config, meter, epoch, switch)
             if config.method is Method.SCAN

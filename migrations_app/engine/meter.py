@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from migrations_app.engine.ports import Level, Phase, Ports, Progress, Wanted
@@ -18,6 +19,8 @@ class Meter:
         self._ports = ports
         self.progress = Progress()
         self.followed = False  # the link has been in the incremental phase
+        self.anew = False  # the next attempt has to begin with a full phase, whatever the checkpoint says
+        self.may_finish: Callable[[], bool] = lambda: True  # of a link that ends when it has caught up
         self._samples: list[tuple[float, int, int, int]] = []
 
     def wanted(self) -> Wanted:

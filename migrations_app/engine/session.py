@@ -14,7 +14,14 @@ from enum import Enum, auto
 
 from migrations_app.engine import errors
 from migrations_app.engine.abilities import Abilities
-from migrations_app.engine.checkpoint import INCREMENTAL, client_name, scripts_key
+from migrations_app.engine.checkpoint import (
+    CLUSTER,
+    FULL,
+    INCREMENTAL,
+    checkpoint_key,
+    client_name,
+    scripts_key,
+)
 from migrations_app.engine.config import LinkConfig, Method, Outcome, Phases
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.filter import Filter
@@ -25,6 +32,9 @@ from migrations_app.engine.ports import Level, Phase, Wanted
 from migrations_app.engine.protocol import psync
 from migrations_app.engine.rate import Throttle
 from migrations_app.engine.scripts import Scripts
+from migrations_app.engine.shards import clearing
+from migrations_app.engine.shards.filter import ShardFilter
+from migrations_app.engine.shards.layout import Scope
 from migrations_app.engine.source.base import Source
 from migrations_app.engine.source.file import FileSource, check_file
 from migrations_app.engine.source.psync import PsyncSource
@@ -135,6 +145,7 @@ class Session:
             name,
             min(5.0, config.timeout),
             source_version=self.source.facts.version,
+            source_cluster=self.source.facts.cluster,
             able=Abilities.of(self.target.facts),
         )
         self._successors = (
@@ -146,12 +157,7 @@ class Session:
             self.meter,
             self.target,
             self.pipeline,
-            Filter(
-                config.databases,
-                [self.target.key, scripts_key(config.name)],
-                keys=config.keys,
-                commands=config.commands,
-            ),
+            _filter(config, [self.target.key, scripts_key(config.name)]),
             self.deferred,
             self.target.checkpoint,
             self._throttle,
@@ -165,6 +171,10 @@ class Session:
             return outcome
         except errors.TargetDiverged as error:
             self._mark_fault(error)
+            raise
+        except errors.ShardAnew:
+            # Not stored here: what is under way to the target still carries a checkpoint of its own.
+            self.meter.anew = True
             raise
         finally:
             for successor in self._successors:
@@ -184,6 +194,11 @@ class Session:
     def _check_pair(self) -> None:
         if self.source.facts.run_id and self.source.facts.run_id == self.target.facts.run_id:
             raise errors.UsageError("source and target are the same server; nothing was written")
+        if self.target.checkpoint.phase == CLUSTER:
+            raise errors.UsageError(
+                f"link {self.config.name} has copied a cluster to this target before, not a single server; nothing was changed",
+                advice="Choose another name for the link.",
+            )
         if self.target.checkpoint.fault and not self.config.allow_full_resync:
             raise errors.TargetDiverged(f"the last run ended with: {self.target.checkpoint.fault}")
 
@@ -198,12 +213,18 @@ class Session:
                 "synchronization (--allow-full-resync).",
             )
         elif (
-            checkpoint.phase == INCREMENTAL and self._follows and not self._resumable and not checkpoint.fault
+            checkpoint.phase == INCREMENTAL
+            and self._follows
+            and not self._resumable
+            and not checkpoint.fault
+            and not self.meter.anew
         ):
             self._consent(
                 "the link cannot go on where it stood: it was, or is to be, read in a way that knows no position",
                 advice="Allow a full synchronization (--allow-full-resync), or copy into an empty target under another name of the link.",
             )
+        if self.config.shard is not None and checkpoint.phase and not self._resumable:
+            self._clear_shard(self.config.shard)
         if self._resumable:
             self.source.start(checkpoint.replication_id, checkpoint.offset)
         else:
@@ -212,7 +233,9 @@ class Session:
 
     @property
     def _resumable(self) -> bool:
-        return self.source.resumes and self.target.checkpoint.resumable and self._follows
+        return (
+            self.source.resumes and self.target.checkpoint.resumable and self._follows and not self.meter.anew
+        )
 
     @property
     def _follows(self) -> bool:
@@ -371,8 +394,34 @@ class Session:
     def _begin_full(self, event: psync.FullResync) -> None:
         if self._resumable:
             self._consent(self._why_full())
+            if self.config.shard is not None:
+                # Its keys are searched for in the target, which may take long: before the source prepares a snapshot.
+                raise errors.ShardAnew(f"{self.config.shard}: this shard is copied anew, the others go on")
+        self.meter.anew = False
         self._full = FullPhase(self.wiring, event, self._keyspace)
         self._step = _Step.SNAPSHOT
+
+    def _clear_shard(self, shard: Scope) -> None:
+        """What an earlier attempt has written of this shard goes from the target."""
+        if shard.held:
+            self.meter.log(
+                Level.WARNING,
+                "full.not_cleared",
+                "the target held keys before the task began and is not cleared: keys that the source has deleted since the "
+                "last attempt stay there (a comparison lists them)",
+            )
+            return
+        own = checkpoint_key(self.config.name.partition("@")[0])
+        if any(key != own and not key.startswith(own + b"@") for key in self.target.other_links()):
+            raise errors.UsageError(
+                "the full phase has to start again, but other links write to this target too, so it is not cleared",
+                advice="Delete the keys of this link on the target and its checkpoint keys by hand, and start again.",
+            )
+        self.target.run([self.target.checkpoint.in_phase(FULL).command(self.config.name)])
+        count = clearing.clear(self.target, shard, self.wiring.filter.wants_key, self.config.timeout)
+        self.meter.log(
+            Level.INFO, "full.cleared", f"what the last attempt had written of {shard} is cleared", keys=count
+        )
 
     def _consent(self, reason: str, *, advice: str | None = None) -> None:
         """Only a full synchronization helps: raise unless the task allows it."""
@@ -484,7 +533,7 @@ class Session:
         )
         if self._stopping_since is not None:
             return self._stop(now)
-        if stream is not None and caught_up and self.config.stop_when_caught_up:
+        if stream is not None and caught_up and self.config.stop_when_caught_up and self.meter.may_finish():
             stream.store_position()
             return Outcome.COMPLETED
         return None
@@ -587,5 +636,13 @@ def _open_source(config: LinkConfig, name: str) -> Source:
     if config.source.file:
         return FileSource(config.source)
     if config.method is Method.SYNC:
-        return SyncSource(config.source, name, config.timeout)
-    return PsyncSource(config.source, name, config.timeout)
+        return SyncSource(config.source, name, config.timeout, config.shard)
+    return PsyncSource(config.source, name, config.timeout, config.shard)
+
+
+def _filter(config: LinkConfig, own_keys: list[bytes]) -> Filter:
+    if config.shard is not None:
+        return ShardFilter(
+            config.shard, config.databases, own_keys, keys=config.keys, commands=config.commands
+        )
+    return Filter(config.databases, own_keys, keys=config.keys, commands=config.commands)

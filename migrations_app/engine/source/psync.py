@@ -9,6 +9,8 @@ from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.net import Connection
 from migrations_app.engine.protocol.psync import PsyncDecoder, acknowledge, psync, refused
 from migrations_app.engine.protocol.resp import ReplyError
+from migrations_app.engine.shards import layout
+from migrations_app.engine.shards.layout import Scope
 
 
 class PsyncSource:
@@ -19,7 +21,7 @@ class PsyncSource:
     pushes = True
     limits = ""
 
-    def __init__(self, endpoint: Endpoint, name: str, timeout: float) -> None:
+    def __init__(self, endpoint: Endpoint, name: str, timeout: float, shard: Scope | None = None) -> None:
         client = Client(endpoint, timeout=timeout, name=name)
         self.endpoint = client.endpoint
         self.connection: Connection = client.connection
@@ -28,7 +30,9 @@ class PsyncSource:
         self._unsent = b""
         try:
             self.facts = ServerFacts.of(client)
-            check(self.facts, endpoint.address)
+            check(self.facts, endpoint.address, shard)
+            if shard is not None:
+                layout.check(client, shard.layout)
         except BaseException:
             self.close()
             raise
@@ -64,14 +68,13 @@ class PsyncSource:
         self._unsent = self._unsent[self.connection.send(self._unsent) :]
 
 
-def check(facts: ServerFacts, address: str) -> None:
-    """Raise for a source that cannot be read (just now)."""
+def check(facts: ServerFacts, address: str, shard: Scope | None = None) -> None:
+    """Raise for a source that cannot be read (just now). A node of a cluster is read for the `shard` that it serves."""
     if facts.loading:
         raise errors.ServerLoading(f"{address}: the source is loading its data")
-    if facts.cluster:
-        raise errors.UnsupportedData(
-            f"{address}: the source is a node of a cluster, which holds a part of the data only",
-            advice="Choose a standalone server as the source.",
+    if facts.cluster and shard is None:
+        raise errors.SourceIsCluster(
+            f"{address}: the source is a node of a cluster, which holds a part of the data"
         )
     if facts.version < (3,):
         raise errors.UnsupportedData(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.protocol.psync import SyncDecoder
 from migrations_app.engine.protocol.resp import encode
+from migrations_app.engine.shards.layout import Scope
 from migrations_app.engine.source.psync import PsyncSource
 
 
@@ -18,8 +19,8 @@ class SyncSource(PsyncSource):
 
     resumes = False
 
-    def __init__(self, endpoint: Endpoint, name: str, timeout: float) -> None:
-        super().__init__(endpoint, name, timeout)
+    def __init__(self, endpoint: Endpoint, name: str, timeout: float, shard: Scope | None = None) -> None:
+        super().__init__(endpoint, name, timeout, shard)
         self.decoder = SyncDecoder()
         self.limits = (
             "SYNC: the source cannot be asked to go on at a position, so after a stop or a lost connection only a new full "
