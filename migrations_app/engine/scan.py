@@ -41,13 +41,13 @@ _WANTED_EVERY = 0.1
 _PROGRESS_EVERY = 0.5
 _SILENT_EVERY = 1.0
 _AGAIN_SHARE = 2  # a scan again waits for so many times as long as the last one took
-_GROUPS_EVERY = 1.0  # all streams are read again where groups go on reading; but at most
-_GROUPS_SHARE = 20  # once in so many times as long as that takes
+_QUIET_EVERY = 1.0  # they are all read again while something goes on there; but at most
+_QUIET_SHARE = 20  # once in so many times as long as that takes
 _PING_EVERY = 0.5
 _STOP_WITHIN = 10.0
 _CAUGHT_UP_SECONDS = 2.0
 _CHANGED_MOST = 1_000_000  # keys that wait to be read again; with more, all are
-_STREAMS_MOST = 100_000  # streams whose groups are followed
+_QUIET_MOST = 100_000  # streams and values of modules that are followed in what is not notified
 
 
 class _Stopping(Exception):
@@ -71,9 +71,9 @@ class ScanSession:
         self._following = config.phases is Phases.FULL_INCREMENTAL
         self._subscription: Client | None = None
         self._changed: dict[tuple[int, bytes], float] = {}  # (database, key) → when it was first named
-        self._streams: set[tuple[int, bytes]] = set()
-        self._groups = False  # of streams: have changed
-        self._groups_begun = 0.0  # when streams were put on the list for it; 0: they have been read
+        self._quiet: set[tuple[int, bytes]] = set()
+        self._quiet_changed = False  # may have changed
+        self._quiet_begun = 0.0  # when they were put on the list for it; 0: they have been read
         self._again = ""  # why all keys have to be read once more
         self._selected = 0  # database, at the source
         self._fed = -1  # database, of the snapshot that the kernel reads
@@ -82,7 +82,7 @@ class ScanSession:
         self._stopping = False
         self._throttle = Throttle()
         self._clock_wanted = self._clock_progress = self._clock_silent = 0.0
-        self._clock_ping = self._clock_groups = self._clock_again = 0.0
+        self._clock_ping = self._clock_quiet = self._clock_again = 0.0
         self._bytes_before = (meter.progress.bytes_in, meter.progress.bytes_out)
 
     # --- beginning and end --------------------------------------------------------------------------------------------
@@ -275,8 +275,8 @@ class ScanSession:
             now = time.monotonic()
             for key in reader.unsure:
                 self._changed.setdefault((database, key), now)
-            if self._following and len(self._streams) < _STREAMS_MOST:
-                self._streams.update((database, key) for key in reader.streams)
+            if self._following and len(self._quiet) < _QUIET_MOST:
+                self._quiet.update((database, key) for key in reader.quiet)
 
     def _feed(self, database: int, entries: bytes, mark: str | None) -> None:
         if not entries:
@@ -351,10 +351,10 @@ class ScanSession:
     def _follow(self) -> Outcome:
         progress = self.progress
         while True:
-            if self._groups_begun and not self._changed:
+            if self._quiet_begun and not self._changed:
                 now = time.monotonic()
-                pause = max(_GROUPS_EVERY, _GROUPS_SHARE * (now - self._groups_begun))
-                self._groups_begun, self._clock_groups = 0.0, now + pause
+                pause = max(_QUIET_EVERY, _QUIET_SHARE * (now - self._quiet_begun))
+                self._quiet_begun, self._clock_quiet = 0.0, now + pause
             if self._again and time.monotonic() >= self._clock_again:
                 self._scan_again()
             elif self._changed:
@@ -409,15 +409,15 @@ class ScanSession:
             raise errors.ProtocolError(f"{self.config.source.address}: INFO answered {reply!r}")
         now = time.monotonic()
         self._clock_silent = now + _SILENT_EVERY
-        everything, groups = self._silent.look(reply)
+        everything, quiet = self._silent.look(reply)
         if everything:
             names = ", ".join(name.upper().replace("|", " ") for name in everything)
             self._again = f"the source has run {names}, of whose changes it tells nothing"
-        self._groups = self._groups or groups
-        if not self._groups or (now < self._clock_groups and not self.config.stop_when_caught_up):
+        self._quiet_changed = self._quiet_changed or quiet
+        if not self._quiet_changed or (now < self._clock_quiet and not self.config.stop_when_caught_up):
             return bool(everything)
-        self._groups, self._clock_groups, self._groups_begun = False, float("inf"), now
-        for name in self._streams:
+        self._quiet_changed, self._clock_quiet, self._quiet_begun = False, float("inf"), now
+        for name in self._quiet:
             self._changed.setdefault(name, now)
         return True
 

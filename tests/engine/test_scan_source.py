@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from migrations_app.demo.clients import Pipe
 from migrations_app.demo.dataset import fill
 from migrations_app.demo.writer import Writer
 from migrations_app.engine import scan as session
@@ -30,7 +33,8 @@ from tests.support.servers import Server
 from tests.support.wait import wait_for
 
 from .conftest import QUICK, Shared
-from .links import EngineProcess, Outcome, Phase, RunningLink, assert_equal, endpoint, report, run
+from .links import EngineProcess, Outcome, Phase, RunningLink, assert_equal, endpoint, pass_time, report, run
+from .test_memory import LIMIT_MB, peak_mb
 
 PAIRS = [
     ("redis-3.2", "redis-7.0"), ("redis-5.0", "redis-5.0"), ("redis-7.0", "redis-7.0"), ("redis-7.0", "valkey-9"),
@@ -441,6 +445,65 @@ def test_a_position_is_given_up_only_with_consent(pair: tuple[Server, Server]) -
     with following(source, target, followed=True) as link:
         assert isinstance(link.failure(), FullResyncNeeded)
     assert target.client().dbsize() == 1
+
+
+# --- time to live, memory -------------------------------------------------------------------------------------------------
+
+
+def test_an_expiry_that_is_renewed_while_the_target_stands_still(pair: tuple[Server, Server]) -> None:
+    """The target lets the key go in time; when it goes on, it gets it back."""
+    source, target = pair
+    client = source.client()
+    client.set("renewed", "v", px=2500)
+    client.set("passes", "v", px=2500)
+    with following(source, target) as link:
+        settle(link)
+        target.pause()
+        try:
+            client.expire("renewed", 5000)
+            pass_time(client, 3000)
+        finally:
+            target.resume()
+        wait_for(lambda: target.client().get("renewed") == b"v", 20, link.told)
+        follows(link, source, target)
+        assert target.client().pttl("renewed") > 4_000_000
+
+
+@pytest.mark.parametrize("command", ["PERSIST kept", "MOVE moved 3", "RESTORE restored 0 @"])
+def test_what_old_servers_do_not_notify(shared: Shared, command: str) -> None:
+    """Before 6.0."""
+    source, target = shared("redis-5.0", "source"), shared("redis-7.0", "target")
+    client = source.client()
+    client.mset({"moved": 1, "restored": 1, "other": 2})
+    client.set("kept", 1, ex=1000)
+    with following(source, target) as link:
+        settle(link)
+        if "RESTORE" in command:
+            client.restore("restored", 0, client.dump("other"), replace=True)
+        else:
+            client.execute_command(*command.split())
+        wait_for(lambda: "scan.again" in link.ports.events, 20, link.told)
+        wait_for(lambda: not kinds(source, target), 20, link.told)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_memory_is_bounded(pair: tuple[Server, Server], tmp_path: Path) -> None:
+    """A string of 200 MB, a hash of 60 MB and many values of 1 MB, to a target that does not keep up at first."""
+    source, target = pair
+    client = source.client()
+    client.setrange("big", 200 * 2**20 - 3, "end")
+    with Pipe(client) as pipe:
+        for start in range(0, 300_000, 500):
+            words = (word for n in range(start, start + 500) for word in (f"field:{n}", f"{n:0180}"))
+            pipe.add("HSET", "hash", *words)
+        for number in range(100):
+            pipe.add("SET", f"key:{number}", "y" * (1 << 20))
+    arguments = ("run", source.url, target.url, "--method", "scan", "--notifications", "enable")
+    with EngineProcess(tmp_path, *arguments) as engine:
+        engine.wait_for_words("link.caught_up", 100)
+        assert peak_mb(engine) < LIMIT_MB
+    assert target.client().strlen("big") == 200 * 2**20
+    assert target.client().hlen("hash") == 300_000
 
 
 # --- rights -----------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,9 @@ from migrations_app.engine.protocol.resp import ReplyError
 GONE: Final = -2  # what PTTL and PEXPIRETIME say of a key that does not exist
 _TRAILER: Final = 10
 _MAX_LINE: Final = 64 * 1024
-STREAMS: Final = frozenset({15, 19, 21, 26})
+QUIET_KINDS: Final = frozenset(
+    {7, 15, 19, 21, 26}
+)  # values of modules, streams: not all their changes are notified
 
 
 def length(number: int) -> bytes:
@@ -35,7 +37,7 @@ class DumpReader:
 
     `absolute` says whether the expiries are times in ms (PEXPIRETIME) or ms from now (PTTL); `now` gives ms since the epoch.
     What the keys turned out to be is collected in `gone` (they do not exist), `unsure` (changed between the questions: to be read
-    again) and `streams`. An error reply is raised as what `error_of` makes of it.
+    again) and `quiet` (streams and values of modules). An error reply is raised as what `error_of` makes of it.
     """
 
     def __init__(
@@ -54,12 +56,12 @@ class DumpReader:
         self._found = False
         self.gone: list[bytes] = []
         self.unsure: list[bytes] = []
-        self.streams: list[bytes] = []
+        self.quiet: list[bytes] = []
 
     def begin(self, keys: Sequence[bytes]) -> None:
         self._keys, self._index, self._part = keys, 0, 0
         self._asked = self._now()
-        self.gone, self.unsure, self.streams = [], [], []
+        self.gone, self.unsure, self.quiet = [], [], []
 
     @property
     def done(self) -> bool:
@@ -131,8 +133,8 @@ class DumpReader:
             self.unsure.append(key)
 
     def _head(self, key: bytes, kind: int) -> bytes:
-        if kind in STREAMS:
-            self.streams.append(key)
+        if kind in QUIET_KINDS:
+            self.quiet.append(key)
         head = b"%c%b%b" % (kind, length(len(key)), key)
         if self._expiry < 0:
             return head

@@ -16,11 +16,13 @@ PAGE_BYTES = 8 << 20  # of values that the source is asked for at once
 DUMP_MOST = 512 << 20  # bytes; DUMP makes a copy of the value in the source's memory
 _BLIND = 8  # keys at once where the source does not tell their sizes
 
-# Of commands that change data without a notification: those over whole databases (and what may switch notifications off and on
-# again), those that do so on servers before 6.0, and those on groups of streams.
-_SWEEPING = ("flushall", "flushdb", "swapdb", "config|set")
-_SWEEPING_OLD = (*_SWEEPING, "move")
-_GROUPS = ("xreadgroup", "xack", "xackdel", "xclaim", "xautoclaim")
+# Commands that change data without a notification, tried on 3.2 to 8.6 and Valkey 9: those over whole databases (and what may switch
+# notifications off and on again), others of servers before 6.0, and those on groups of streams and on vector sets.
+_SWEEPING = frozenset({"flushall", "flushdb", "swapdb", "config|set"})
+_SWEEPING_OLD = _SWEEPING | {"move", "persist", "restore"}
+_QUIET_KINDS = frozenset(
+    ["xreadgroup", "xack", "xackdel", "xnack", "xcfgset", "xclaim", "xautoclaim", "vadd", "vrem", "vsetattr"]
+)
 
 
 class ScanSource:
@@ -104,7 +106,7 @@ class SilentChanges:
         self._sweeping = _SWEEPING if version >= (6,) else _SWEEPING_OLD
 
     def look(self, info: bytes) -> tuple[list[str], bool]:
-        """(commands that ran and may have changed anything, whether groups of streams changed) since the last look.
+        """(commands that ran and may have changed anything, whether streams or values of modules may have) since the last look.
 
         The first look says neither.
         """
@@ -116,9 +118,7 @@ class SilentChanges:
         before, self._before = self._before, counts
         if before is None:
             return [], False
-
-        def changed(names: Sequence[str]) -> list[str]:
-            # CONFIG RESETSTAT takes the counters away, which is a change as well.
-            return [name for name in names if before.get(name) != counts.get(name)]
-
-        return changed(self._sweeping), bool(changed(_GROUPS))
+        # CONFIG RESETSTAT takes the counters away, which is a change as well.
+        changed = {name for name in {*before, *counts} if before.get(name) != counts.get(name)}
+        # A command with a dot is one of a module; what those tell is their own affair.
+        return sorted(changed & self._sweeping), any(name in _QUIET_KINDS or "." in name for name in changed)
