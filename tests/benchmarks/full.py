@@ -99,6 +99,10 @@ def _run(contender: Contender, source: Server, version: str) -> Run:
                 peak_mb = peak.end() if peak is not None else 0.0
             seconds = time.perf_counter() - start
             used = [cpu_of(pid) - earlier for pid, earlier in zip(pids, before, strict=True)]
+            # What the source's child has used counts for the source once it has ended.
+            while client.info("persistence")["rdb_bgsave_in_progress"]:
+                time.sleep(0.01)
+            used[0] = cpu_of(source.pid) - before[0]
         if target.client().dbsize() != client.dbsize():
             raise RuntimeError(f"{contender.name}: the target does not hold as many keys as the source")
         return Run(seconds, used[2] if process is not None else 0.0, used[0], used[1], peak_mb)
