@@ -675,6 +675,10 @@ def _crc_table() -> bytes:
     return b"".join(number.to_bytes(8, sys.byteorder) for row in rows for number in row)
 
 
+# What the interpreter would else format for each key.
+_KINDS: Final = [bytes((kind,)) for kind in range(256)]
+_SIZES: Final = [b"$%d\r\n" % size for size in range(1024)]
+
 if cython.compiled:
     _CRC_BYTES = cython.declare(bytes, _crc_table())
     _CRC = cython.declare(cython.p_uchar, _CRC_BYTES)
@@ -901,6 +905,7 @@ class _Writer:
         stop: cython.Py_ssize_t
         kind: cython.int
         form: cython.int
+        first: cython.int
         place: cython.int
         self.commands = self.done = 0
         with cython.nogil:
@@ -930,8 +935,24 @@ class _Writer:
                 value = at + size
                 if value > limit:
                     break
-                stop = _value_end(form, p, value, end)
-                if stop < 0:
+                first = p[value]
+                if form == _FORM_SINGLE and first < 0x80:
+                    stop = (
+                        value + 1 + first
+                        if first < 0x40
+                        else value + 2 + ((first & 0x3F) << 8 | p[value + 1])
+                    )
+                elif form == _FORM_SINGLE and first == 0xC3 and p[value + 1] < 0x40 and p[value + 2] < 0x80:
+                    stop = value + (3 if p[value + 2] < 0x40 else 4) + p[value + 1]
+                elif form == _FORM_SINGLE and first == 0xC3 and p[value + 1] < 0x80 and p[value + 3] < 0x80:
+                    stop = (
+                        value
+                        + (4 if p[value + 3] < 0x40 else 5)
+                        + ((p[value + 1] & 0x3F) << 8 | p[value + 2])
+                    )
+                else:
+                    stop = _value_end(form, p, value, end)
+                if stop < 0 or stop > end:
                     break
                 if size >= own_size:
                     if cython.compiled:
@@ -946,7 +967,11 @@ class _Writer:
                         expiry = 0
                     elif not self._pxat:
                         break
-                if kind or not self._string(p, at, size, value, stop, expiry):
+                if (
+                    kind
+                    or (first == 0xC3 and not self._unpack)
+                    or not self._string(p, at, size, value, stop, expiry)
+                ):
                     self._value(p, at, size, kind, value, stop, expiry)
                 self.done += 1
                 expiry = 0
@@ -1085,7 +1110,8 @@ class _Writer:
         expiry: cython.longlong,
     ) -> cython.void:
         """A key as RESTORE: its value as it is, with the version and the checksum behind it."""
-        self._close()
+        if self._group >= 0:
+            self._close()
         size: cython.Py_ssize_t = stop - value + 11
         if cython.compiled:
             if not self._need(key_size + size + 160):
@@ -1114,12 +1140,11 @@ class _Writer:
                 out[at + place] = cython.cast(cython.uchar, crc >> (8 * place) & 0xFF)
             self._size = _put(out, at + 8, self._tail_at, self._tail_size)
         else:
-            payload = b"%c%b%b" % (kind, p[value:stop], self._stamp)
-            when = b"%d" % expiry
-            self._parts.append(
-                b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b%b%b"
-                % (self._restore, key_size, p[key : key + key_size], len(when), when, size, payload,
-                   _crc64(payload).to_bytes(8, "little"), self._tail)
+            payload = _KINDS[kind] + p[value:stop] + self._stamp
+            when = b"\r\n$1\r\n0\r\n" if not expiry else b"\r\n$%d\r\n%d\r\n" % (len(str(expiry)), expiry)
+            self._parts += (
+                self._restore, _SIZES[key_size] if key_size < 1024 else b"$%d\r\n" % key_size, p[key : key + key_size], when,
+                _SIZES[size] if size < 1024 else b"$%d\r\n" % size, payload, _crc64(payload).to_bytes(8, "little"), self._tail,
             )  # fmt: skip
         self.commands += 1
 
