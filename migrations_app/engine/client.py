@@ -236,6 +236,8 @@ def error_of(reply: ReplyError, command: str, endpoint: Endpoint) -> errors.Engi
         return errors.TargetOutOfMemory(message)
     if code in {"LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN"}:
         return errors.ServerLoading(message)
+    if code in {"MOVED", "ASK"}:
+        return errors.ClusterChanged(message)
     if "max number of clients" in reply:
         return errors.ConnectError(message, advice="Raise maxclients of the server, or close idle clients.")
     if code == "DENIED":

@@ -274,27 +274,31 @@ class Deferred:
         source = Client(self._source, timeout=self._timeout, name=self._name)
         question = Question(source, 0)
         try:
-            with Client(self._target, timeout=self._timeout, name=self._name) as target:
-                for database in target.keyspace():
-                    target.execute("SELECT", database)
-                    for name, chosen, most in (
-                        (self.key, question.expiries, self._most[0]),
-                        (self.repair_key, question.values, self._most[1]),
-                    ):
-                        count = int(target.execute("SCARD", name) or 0)  # type: ignore[arg-type]
-                        question.left += count
-                        question.left_values += count if name == self.repair_key else 0
-                        room = most - sum(map(len, chosen.values()))
-                        if count and room > 0:
-                            chosen[database] = target.execute("SRANDMEMBER", name, room)  # type: ignore[assignment]
-                if question.values:
-                    target.execute("SELECT", 0)
-                    question.stamp = _stamp(target.execute("DUMP", checkpoint_key(self._link)))
+            self._find(question)
             question.values = _within_bounds(source, question.values)
         except BaseException:
             source.close()
             raise
         return question
+
+    def _find(self, question: Question) -> None:
+        """Take names out of the target."""
+        with Client(self._target, timeout=self._timeout, name=self._name) as target:
+            for database in target.keyspace():
+                target.execute("SELECT", database)
+                for name, chosen, most in (
+                    (self.key, question.expiries, self._most[0]),
+                    (self.repair_key, question.values, self._most[1]),
+                ):
+                    count = int(target.execute("SCARD", name) or 0)  # type: ignore[arg-type]
+                    question.left += count
+                    question.left_values += count if name == self.repair_key else 0
+                    room = most - sum(map(len, chosen.values()))
+                    if count and room > 0:
+                        chosen[database] = target.execute("SRANDMEMBER", name, room)  # type: ignore[assignment]
+            if question.values:
+                target.execute("SELECT", 0)
+                question.stamp = _stamp(target.execute("DUMP", checkpoint_key(self._link)))
 
     def _ask(self, question: Question) -> Answers:
         """All of it at one moment of the source's stream.

@@ -287,6 +287,20 @@ class RepairTooLarge(TargetError):
     advice = "Delete the key on the source (or its expiry, and copy it by hand), or start with a full synchronization."
 
 
+class ClusterNotReady(ConnectError):
+    """The cluster does not serve all of its slots just now."""
+
+    id = "cluster.not_ready"
+    advice = "Check CLUSTER INFO on its nodes; the link goes on by itself as soon as every slot is served."
+
+
+class ClusterChanged(ConnectError):
+    """What the target cluster did with its slots or masters makes this attempt end; the next one begins where the data stands."""
+
+    id = "cluster.changed"
+    advice = "The link goes on by itself. If it happens again and again, finish the resharding or the failover of the cluster first."
+
+
 class Fenced(EngineError):
     """A newer owner has taken the link over; this one must not write any more."""
 

@@ -72,6 +72,7 @@ class FullPhase:
             rewriter=lambda kind, key: rewriter_for(kind, key, target=able, stamp=stamp),
             # Without a module there is nothing to load its values; with one, the server's answer tells.
             rewrite_kinds=able.unloadable | (frozenset() if target.has_modules() else {7}),
+            mset=not target.facts.cluster,
         )
         self._kernel: SnapshotKernel | None = SnapshotKernel(plan)
         wiring.meter.log(
@@ -174,6 +175,13 @@ class FullPhase:
             bytes=progress.snapshot_bytes,
             skipped=progress.keys_skipped,
         )
+        if behind := wiring.target.secure():
+            wiring.meter.log(
+                Level.WARNING,
+                "cluster.replicas_behind",
+                "replicas of the target cluster do not confirm what is written: a failover now would lose it",
+                masters=behind,
+            )
         if wiring.config.phases is Phases.FULL:
             wiring.target.run([[b"DEL", wiring.target.key]])
             return False

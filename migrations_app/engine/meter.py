@@ -8,6 +8,7 @@ from typing import Any
 
 from migrations_app.engine.ports import Level, Phase, Ports, Progress, Wanted
 from migrations_app.engine.rate import Rate
+from migrations_app.engine.target.cluster import ClusterMemory
 
 _WINDOW = 3.0  # seconds over which rates are taken
 
@@ -21,6 +22,7 @@ class Meter:
         self.followed = False  # the link has been in the incremental phase
         self.anew = False  # the next attempt has to begin with a full phase, whatever the checkpoint says
         self.may_finish: Callable[[], bool] = lambda: True  # of a link that ends when it has caught up
+        self.target_memory = ClusterMemory()
         self._samples: list[tuple[float, int, int, int]] = []
 
     def wanted(self) -> Wanted:

@@ -30,8 +30,7 @@ from migrations_app.engine.rate import Throttle
 from migrations_app.engine.source.notify import NotificationSwitch, changed_key
 from migrations_app.engine.source.scan import ScanSource, SilentChanges
 from migrations_app.engine.successor import SuccessorWatch
-from migrations_app.engine.target.opening import open_target
-from migrations_app.engine.target.pipeline import Pipeline
+from migrations_app.engine.target.opening import open_target, pipeline_to
 from migrations_app.engine.wiring import Wiring, now_ms
 
 _PAGE = 256  # keys
@@ -96,7 +95,9 @@ class ScanSession:
         """Until the link is done or stopped; raises `EngineError` for everything else."""
         config = self.config
         self.meter.phase(Phase.CONNECTING)
-        self.target = open_target(config.target, config.name, self._epoch, config.timeout)
+        self.target = open_target(
+            config.target, config.name, self._epoch, config.timeout, self.meter.target_memory
+        )
         with contextlib.ExitStack() as stack:
             stack.callback(self.target.close)
             name = client_name(config.name, self.target.checkpoint.epoch)
@@ -113,7 +114,7 @@ class ScanSession:
             ]
             for successor in self._successors:
                 stack.callback(successor.close)
-            self.pipeline = Pipeline(self.target.client.connection)
+            self.pipeline = pipeline_to(self.target, self.meter.log, config.retry_seconds)
             self.wiring = Wiring(
                 config, self.meter, self.target, self.pipeline,
                 Filter(config.databases, [self.target.key], keys=config.keys),

@@ -22,8 +22,11 @@ from migrations_app.engine.checkpoint import (
     client_name,
     scripts_key,
 )
+from migrations_app.engine.cluster_deferred import ClusterDeferred
+from migrations_app.engine.cluster_incremental import ClusterIncrementalPhase
 from migrations_app.engine.config import LinkConfig, Method, Outcome, Phases
 from migrations_app.engine.deferred import Deferred
+from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.filter import Filter
 from migrations_app.engine.full import FullPhase
 from migrations_app.engine.incremental import IncrementalPhase
@@ -42,8 +45,8 @@ from migrations_app.engine.source.sync import SyncSource
 from migrations_app.engine.source.watch import SourceWatch
 from migrations_app.engine.spool import BLOCK, Spool, default_folder
 from migrations_app.engine.successor import SuccessorWatch
-from migrations_app.engine.target.opening import open_target
-from migrations_app.engine.target.pipeline import Pipeline
+from migrations_app.engine.target.cluster import ClusterTarget
+from migrations_app.engine.target.opening import open_target, pipeline_to
 from migrations_app.engine.wiring import Wiring
 
 _SNAPSHOT_BLOCK = 256 * 1024
@@ -98,7 +101,9 @@ class Session:
         self.meter.phase(Phase.CONNECTING)
         if config.source.file:
             check_file(config.source)
-        self.target = open_target(config.target, config.name, self._epoch, config.timeout)
+        self.target = open_target(
+            config.target, config.name, self._epoch, config.timeout, self.meter.target_memory
+        )
         try:
             name = client_name(config.name, self.target.checkpoint.epoch)
             self.source = _open_source(config, name)
@@ -132,22 +137,13 @@ class Session:
             self.meter.log(Level.WARNING, "source.limits", self.source.limits)
         self._keyspace = self.source.keyspace()
         self._replication = self.source.replication()
-        self.pipeline = Pipeline(self.target.client.connection)
         if self.source.pushes:
             self.spool = Spool(config.spool_folder or default_folder(), config.spool_limit)
         # The servers that were found, where the addresses are looked up: they all have to speak of the same one.
         source, target = self.source.endpoint, self.target.endpoint
         self.watch = SourceWatch(source, name, config.timeout) if self.source.follows else None
-        self.deferred = Deferred(
-            source,
-            target,
-            config.name,
-            name,
-            min(5.0, config.timeout),
-            source_version=self.source.facts.version,
-            source_cluster=self.source.facts.cluster,
-            able=Abilities.of(self.target.facts),
-        )
+        self.pipeline = pipeline_to(self.target, self.meter.log, config.retry_seconds)
+        self.deferred = self._deferred(source, name)
         self._successors = (
             SuccessorWatch(source, self.source.facts.run_id, config.timeout),
             SuccessorWatch(target, self.target.facts.run_id, config.timeout),
@@ -182,6 +178,22 @@ class Session:
             self.deferred.close()
             if self.watch is not None:
                 self.watch.close()
+
+    def _deferred(self, source: Endpoint, name: str) -> Deferred:
+        config, facts, target = self.config, self.source.facts, self.target
+        deferred = (ClusterDeferred if target.facts.cluster else Deferred)(
+            source,
+            target.endpoint,
+            config.name,
+            name,
+            min(5.0, config.timeout),
+            source_version=facts.version,
+            source_cluster=facts.cluster,
+            able=Abilities.of(target.facts),
+        )
+        if isinstance(deferred, ClusterDeferred) and isinstance(target, ClusterTarget):
+            deferred.look_in(target)
+        return deferred
 
     def _scripts(self) -> Scripts | None:
         """The scripts that the target keeps, if this source may name them by their digests."""
@@ -483,7 +495,8 @@ class Session:
             raise errors.ProtocolError("a stream begins where none can follow")
         if self._full is not None and self._full.stream_from is None:
             self.watch.find_base(self._received)
-        self._incremental = IncrementalPhase(self.wiring, self.watch)
+        following = ClusterIncrementalPhase if self.target.facts.cluster else IncrementalPhase
+        self._incremental = following(self.wiring, self.watch)
         self.meter.followed = True
         self._step = _Step.STREAM
 

@@ -48,6 +48,9 @@ class Target(Protocol):
     def run(self, commands: list[list[bytes]]) -> None:
         """Commands on the checkpoint alone, in one transaction, each checked. Only while the pipeline is idle."""
 
+    def secure(self) -> list[str]:
+        """Wait until the replicas of a cluster's masters have what was written; the addresses of masters whose replicas have not."""
+
     def mark_fault(self, message: str) -> None:
         """Note in the checkpoint, over a connection of its own, why the data cannot be trusted."""
 
@@ -55,8 +58,13 @@ class Target(Protocol):
 class TargetPipeline(Protocol):
     """What is queued belongs to a group; a group is complete when all of it is confirmed. Groups complete in order."""
 
-    unsent: int  # bytes that wait here
-    waiting_since: float | None  # monotonic; when the oldest unanswered command began to wait
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait here."""
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When the oldest unanswered command began to wait (monotonic)."""
 
     @property
     def sent(self) -> int:

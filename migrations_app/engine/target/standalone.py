@@ -81,10 +81,7 @@ class StandaloneTarget:
 
     def has_modules(self) -> bool:
         """Whether modules are loaded that may hold values; also where the server does not say."""
-        (reply,) = self.client.pipeline([("MODULE", "LIST")])
-        if isinstance(reply, ReplyError):
-            return reply.code == "NOPERM"
-        return any(isinstance(module, list) and b"lua" not in module for module in reply or ())  # type: ignore[union-attr]
+        return has_modules(self.client)
 
     def stored_scripts(self) -> dict[bytes, bytes]:
         """What is kept under `scripts_key`: digest → code."""
@@ -161,6 +158,10 @@ class StandaloneTarget:
             if isinstance(result, ReplyError):
                 raise self.client.error(result, command[0].decode())
 
+    def secure(self) -> list[str]:
+        """What one server has confirmed is there."""
+        return []
+
     def mark_fault(self, message: str) -> None:
         """Note in the checkpoint, over a connection of its own, why the data cannot be trusted."""
         with Client(self.client.endpoint, timeout=5.0) as client:
@@ -180,6 +181,14 @@ def kill_earlier(client: Client, link: str, version: tuple[int, ...]) -> None:
             (reply,) = client.pipeline([("CLIENT", "KILL", "ID", fields["id"])])
             if isinstance(reply, ReplyError) and reply.code == "NOPERM":
                 raise client.error(reply, "CLIENT KILL")  # any other error: it has gone by itself
+
+
+def has_modules(client: Client) -> bool:
+    """Whether a server has modules loaded that may hold values; also where it does not say."""
+    (reply,) = client.pipeline([("MODULE", "LIST")])
+    if isinstance(reply, ReplyError):
+        return reply.code == "NOPERM"
+    return any(isinstance(module, list) and b"lua" not in module for module in reply or ())  # type: ignore[union-attr]
 
 
 def stamp_of(client: Client, key: bytes) -> int:

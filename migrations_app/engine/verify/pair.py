@@ -10,6 +10,7 @@ from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError, ProtocolError
 from migrations_app.engine.facts import version_of
 from migrations_app.engine.protocol.resp import Reply, ReplyError, encode
+from migrations_app.engine.verify.cluster import ClusterClient
 
 _PROBE = "switchyard:probe"
 _PROBES: dict[str, tuple[str, ...]] = {
@@ -151,9 +152,9 @@ class Pair:
 
 def connect(source: Endpoint, target: Endpoint, timeout: float, tick: Callable[[], None]) -> Pair:
     """Open both sides; the caller closes them with `close`."""
-    first = Client(source, timeout=timeout)
+    first = _open(source, timeout)
     try:
-        second = Client(target, timeout=timeout)
+        second = _open(target, timeout)
     except BaseException:
         first.close()
         raise
@@ -163,6 +164,18 @@ def connect(source: Endpoint, target: Endpoint, timeout: float, tick: Callable[[
         first.close()
         second.close()
         raise
+
+
+def _open(endpoint: Endpoint, timeout: float) -> Client:
+    """A client, or what looks like one where the endpoint is a node of a cluster."""
+    client = Client(endpoint, timeout=timeout)
+    try:
+        if client.info("cluster").get("cluster_enabled") == "1":
+            return ClusterClient(client)
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 def close(pair: Pair) -> None:
