@@ -408,7 +408,7 @@ class Session:
             self._consent(self._why_full())
             if self.config.shard is not None:
                 # Its keys are searched for in the target, which may take long: before the source prepares a snapshot.
-                raise errors.ShardAnew(f"{self.config.shard}: this shard is copied anew, the others go on")
+                raise errors.ShardAnew("this shard is copied anew, the others go on")
         self.meter.anew = False
         self._full = FullPhase(self.wiring, event, self._keyspace)
         self._step = _Step.SNAPSHOT

@@ -303,6 +303,60 @@ def test_slots_that_move_stop_all_links(
     assert names == ["test", "test@0", "test@2", "test@5461"]
 
 
+@pytest.mark.parametrize("version", ["valkey-9.1", "redis-8.6"])
+def test_slots_that_move_at_once_stop_all_links(
+    own_cluster: Callable[..., Cluster], redis_server: Callable[..., Server], version: str
+) -> None:
+    """The atomic migrations of the newest servers show in the stream of the new master, before anything of them is applied."""
+    cluster, target = own_cluster(version), redis_server(version)
+    fill(cluster)
+    old, new = cluster.holder(0), cluster.holder(16383)
+    with RunningLink(cluster.nodes[1], target) as link:
+        settle(link, cluster, target)
+        before = contents(target.client())
+        with (old if version.startswith("valkey") else new).client() as client:
+            if version.startswith("valkey"):
+                client.execute_command(
+                    "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", 0, 500, "NODE", cluster.node_id(new)
+                )
+            else:
+                client.execute_command("CLUSTER", "MIGRATION", "IMPORT", 0, 500)
+        error = link.failure()
+    assert error.id == "source.slots_moved"
+    assert difference(before, contents(target.client())) == []
+    wait_for(lambda: cluster.holder(0) is new, 20)
+    cluster.wait_well()
+    with RunningLink(cluster.nodes[1], target, allow_full_resync=True) as link:
+        settle(link, cluster, target)
+        link.stop()
+    assert_same(cluster, target)
+
+
+def test_slots_that_move_under_load(
+    own_cluster: Callable[..., Cluster], redis_server: Callable[..., Server]
+) -> None:
+    """Slot after slot, with their keys, while they are written: stopped, and right after the full synchronization."""
+    cluster, target = own_cluster(), redis_server("redis-7.0")
+    fill(cluster)
+    with ClusterWriter(cluster) as writer:
+        with RunningLink(cluster.nodes[0], target) as link:
+            link.wait_caught_up()
+            cluster.move(
+                [slot_of(str(number)) for number in range(60) if slot_of(str(number)) < 5461],
+                cluster.holder(16383),
+            )
+            assert link.failure().id == "source.slots_moved"
+        with RunningLink(cluster.nodes[0], target, allow_full_resync=True) as link:
+            link.wait_caught_up()
+            rounds = writer.rounds
+            wait_for(lambda: writer.rounds > rounds + 100, 30)
+            expected = writer.stop()
+            settle(link, cluster, target)
+            link.stop()
+    assert audit(lambda _: target.client(), expected) == []
+    assert_same(cluster, target)
+
+
 def test_a_cluster_that_is_not_whole_is_refused(
     own_cluster: Callable[..., Cluster], redis_server: Callable[..., Server]
 ) -> None:

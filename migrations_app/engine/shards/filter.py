@@ -45,13 +45,13 @@ class ShardFilter(Filter):
         name = entry.args[0].upper()
         if name in _MOVING:
             raise errors.SlotsMoved(
-                f"slots of the source cluster have moved to or from the master of {self._scope}: it sent "
+                "slots of the source cluster are being moved to or from this master: it sent "
                 f"{' '.join(arg.decode('utf-8', 'replace')[:40] for arg in entry.args[:2])}"
             )
         if name == b"FUNCTION" and not self._scope.has(0):
             return []
         if name in _FLUSHES and self._lets(entry.database, entry.args):
             raise errors.ShardAnew(
-                f"{name.decode()} at the master of {self._scope}: this shard is copied anew, the others go on"
+                f"{name.decode()} at this master: its shard is copied anew, the others go on"
             )
         return super().apply(entry)

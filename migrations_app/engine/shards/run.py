@@ -232,6 +232,9 @@ class _Links:
                     if thread.is_alive():
                         thread.join(_TURN)
                         break
+        except BaseException:
+            self.fail(errors.SiblingFailed("the caller of the links has failed"))
+            raise
         finally:
             self._ended.set()
             for thread in threads:
