@@ -166,7 +166,7 @@ class Downgrade:
         return [self._eval(_EXPIRY_OF + _COPY, args[1:3], [database])]
 
     def _restore(self, args: Args) -> list[Args]:
-        """A payload of a newer server gets the target's version number, or is rewritten."""
+        """A payload of another version gets the target's number, or is rewritten. (Valkey takes no later ones of Redis as they are.)"""
         _, key, ttl, payload, *options = args
         if len(payload) < 11:
             return [args]
@@ -174,7 +174,7 @@ class Downgrade:
             options = [option for option in options if option.upper() == b"REPLACE"]
         kind = payload[0]
         if self._target.loads(kind) and (kind != 7 or self._modules):
-            if int.from_bytes(payload[-10:-8], "little") > self._stamp:
+            if int.from_bytes(payload[-10:-8], "little") != self._stamp:
                 payload = stamped(payload[:-10], self._stamp)
             return [[b"RESTORE", key, ttl, payload, *options]]
         rewriter = rewriter_for(kind, key, target=self._target, stamp=self._stamp)
@@ -301,7 +301,7 @@ class Downgrade:
     def _georadius(self, args: Args) -> list[Args]:
         """Before 6.2 the result of an earlier one stays where the key is missing."""
         store = next(
-            (args[at + 1] for at in range(2, len(args) - 1) if args[at].upper() in (b"STORE", b"STOREDIST")),
+            (args[at + 1] for at in range(5, len(args) - 1) if args[at].upper() in (b"STORE", b"STOREDIST")),
             None,
         )
         return [args] if store in (None, args[1]) else [[b"DEL", store], args]
@@ -428,7 +428,7 @@ class Downgrade:
                 f"FUNCTION {args[1].decode('utf-8', 'replace').upper()}: the target ({self._target}) does not know functions",
                 advice="Choose a target of version 7.0 or later, or use no functions on the source.",
             )
-        if args[1].upper() == b"RESTORE" and int.from_bytes(args[2][-10:-8], "little") > self._stamp:
+        if args[1].upper() == b"RESTORE" and int.from_bytes(args[2][-10:-8], "little") != self._stamp:
             return [[*args[:2], stamped(args[2][:-10], self._stamp), *args[3:]]]
         return [args]
 

@@ -10,7 +10,7 @@ import redis
 
 from migrations_app.demo.clients import Capabilities
 from migrations_app.demo.dataset import fill
-from migrations_app.engine.config import Phases
+from migrations_app.engine.config import Method, Phases
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import UnsupportedData
 from migrations_app.engine.kernel import module_name
@@ -232,3 +232,16 @@ def test_a_restored_module_value_is_refused_where_there_are_no_modules(shared: S
     assert "module vectorset" in error.message
     assert "b'k'" in error.message
     assert not target.client().exists("k")
+
+
+@pytest.mark.parametrize(
+    ("new", "old"), [("redis-7.0", "redis-5.0"), ("redis-8.6", "redis-7.4"), ("redis-7.4", "valkey-9")]
+)
+def test_a_source_read_by_its_keys(shared: Shared, new: str, old: str) -> None:
+    """What SCAN and DUMP give goes the same way as a snapshot."""
+    source, target = shared(new, "source"), shared(old, "target")
+    fill(source.url, keys=0, big_value_bytes=100_000, large_elements=1000, databases=(0, 3))
+    if not Capabilities.of(target.client()).has("FUNCTION"):
+        source.client().function_flush()
+    run(source, target, method=Method.SCAN, phases=Phases.FULL, stop_when_caught_up=False)
+    assert_equal(source, target)

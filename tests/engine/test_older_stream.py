@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from migrations_app.demo.dataset import fill
+from migrations_app.engine import downgrade
 from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.client import Client
 from migrations_app.engine.downgrade import Downgrade
@@ -113,7 +116,13 @@ def test_a_lost_condition_is_told_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("new", "old"), [("redis-7.2", "redis-3.2"), ("redis-8.6", "redis-5.0"), ("valkey-9", "redis-7.4")]
+    ("new", "old"),
+    [
+        ("redis-7.2", "redis-3.2"),
+        ("redis-8.6", "redis-5.0"),
+        ("valkey-9", "redis-7.4"),
+        ("redis-8.6", "valkey-9"),
+    ],
 )
 def test_restored_values_get_through(shared: Shared, new: str, old: str) -> None:
     """RESTORE in the stream, of every form that the source writes: restamped where the target loads it, else rewritten."""
@@ -152,4 +161,50 @@ def test_flushing_is_carried_whatever_its_options(shared: Shared, old: str) -> N
         client.execute_command("FLUSHALL", "ASYNC")
         client.set("d", 1)
         link.settle(source, target)
+    assert_equal(source, target)
+
+
+@pytest.mark.parametrize("old", ["redis-3.2", "redis-5.0"])
+def test_an_expiry_stays_to_the_millisecond(shared: Shared, old: str) -> None:
+    """Where a script has to keep it: nothing is lost over many changes of the value."""
+    source, target = shared("redis-7.0", "source"), shared(old, "target")
+    at = int(time.time() * 1000) + 5_000_123
+    with source.client() as client, RunningLink(source, target) as link:
+        link.wait_caught_up()
+        client.set("n", 1, pxat=at)
+        client.set("gone", 1, px=1)
+        for number in range(100):
+            client.incrbyfloat("n", 1.5)
+            client.set("s", number, keepttl=True)
+            client.copy("n", "copy", replace=True)
+        link.settle(source, target)
+        code = downgrade._EFFECTS + downgrade._EXPIRY_OF + "return expiry(KEYS[1])"
+        with target.client() as other:
+            assert [other.eval(code, 1, key) for key in ("n", "copy", "s")] == [b"%d" % at, b"%d" % at, None]
+    assert_equal(source, target)
+
+
+@pytest.mark.parametrize(("new", "old"), [("redis-7.0", "redis-5.0"), ("redis-7.4", "redis-6.2")])
+def test_pending_entries_without_message_go(shared: Shared, new: str, old: str) -> None:
+    """A source from 7.0 on drops them when they are claimed; an older target would keep them."""
+    source, target = shared(new, "source"), shared(old, "target")
+    with plain(source) as client, RunningLink(source, target) as link:
+        link.wait_caught_up()
+        for number in range(1, 9):
+            client.execute_command("XADD", "s", f"{number}-0", "f", "v")
+        client.execute_command("XGROUP", "CREATE", "s", "g", "0")
+        client.execute_command("XREADGROUP", "GROUP", "g", "one", "STREAMS", "s", ">")
+        client.execute_command("XDEL", "s", "2-0", "5-0")
+        client.execute_command("XCLAIM", "s", "g", "two", "0", "1-0", "2-0")
+        client.execute_command("XAUTOCLAIM", "s", "g", "three", "0", "4-0")
+        link.settle(source, target)
+
+        def pending(server: Server) -> list[tuple[bytes, bytes, int]]:
+            return [
+                (row[0], row[1], row[3])
+                for row in plain(server).execute_command("XPENDING", "s", "g", "-", "+", 20)
+            ]
+
+        assert pending(target) == pending(source)
+        assert [row[0] for row in pending(target)] == [b"1-0", b"3-0", b"4-0", b"6-0", b"7-0", b"8-0"]
     assert_equal(source, target)

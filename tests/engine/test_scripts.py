@@ -171,7 +171,13 @@ LIBRARY = (
 
 
 @pytest.mark.parametrize(
-    ("new", "old"), [("redis-7.0", "redis-7.0"), ("redis-7.4", "redis-7.0"), ("valkey-9", "redis-7.2")]
+    ("new", "old"),
+    [
+        ("redis-7.0", "redis-7.0"),
+        ("redis-7.4", "redis-7.0"),
+        ("valkey-9", "redis-7.2"),
+        ("redis-8.6", "valkey-9"),
+    ],
 )
 def test_functions_are_loaded_deleted_restored_and_flushed(shared: Shared, new: str, old: str) -> None:
     source, target = shared(new, "source"), shared(old, "target")
