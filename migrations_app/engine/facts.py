@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from migrations_app.engine.client import Client
+from migrations_app.engine.clock import ahead_of
 
 
 def version_of(text: str) -> tuple[int, ...]:
@@ -14,7 +15,7 @@ def version_of(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What INFO tells of a server."""
+    """What INFO tells of a server, and its clock (see `clock.ahead_of`)."""
 
     version: tuple[int, ...]
     valkey_version: str  # empty for Redis
@@ -22,6 +23,7 @@ class ServerFacts:
     master: bool
     cluster: bool
     loading: bool
+    ahead: int | None = None
 
     @classmethod
     def of(cls, client: Client) -> ServerFacts:
@@ -34,4 +36,5 @@ class ServerFacts:
             master=info.get("role", "master") == "master",
             cluster=info.get("cluster_enabled", "0") == "1",
             loading=info.get("loading", "0") == "1",
+            ahead=ahead_of(client),
         )

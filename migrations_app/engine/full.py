@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from migrations_app.engine import errors, expiry
 from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.checkpoint import FULL, INCREMENTAL, Checkpoint
+from migrations_app.engine.clock import Clock
 from migrations_app.engine.config import Method, Phases
 from migrations_app.engine.kernel import SnapshotKernel, SnapshotPlan
 from migrations_app.engine.ports import Level, Phase
 from migrations_app.engine.protocol.psync import FullResync
 from migrations_app.engine.rdb.rewrite import rewriter_for
 from migrations_app.engine.target.pipeline import in_databases
-from migrations_app.engine.wiring import Wiring, now_ms
+from migrations_app.engine.wiring import Wiring
+
+
+class _Plan(SnapshotPlan):
+    """For targets that take relative expiries only: what is left, by the source's clock."""
+
+    __slots__ = ("_clock",)
+
+    def __init__(self, clock: Clock, **options: Any) -> None:
+        super().__init__(**options)
+        self._clock = clock
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
 
 
 class FullPhase:
@@ -61,13 +76,14 @@ class FullPhase:
             wiring.scripts.forget()
         able = Abilities.of(target.facts)
         stamp = target.stamp()
-        plan = SnapshotPlan(
+        plan = _Plan(
+            wiring.clock,
             stamp=stamp,
             target_version=able.redis,
             databases=config.databases,
             wants_key=self._wants_key if wiring.filter.wants_key is not None else None,
             # Without a stream behind it there is no renewal to wait for.
-            defer_before=now_ms() + expiry.GUARD_FULL_MS if incremental and not scan else 0,
+            defer_before=wiring.clock.now_ms() + expiry.GUARD_FULL_MS if incremental and not scan else 0,
             on_aux=self._fact,
             rewriter=lambda kind, key: rewriter_for(kind, key, target=able, stamp=stamp),
             # Without a module there is nothing to load its values; with one, the server's answer tells.

@@ -18,7 +18,7 @@ from migrations_app.engine.protocol.resp import encode
 from migrations_app.engine.source.watch import SourceWatch
 from migrations_app.engine.suspects import DERIVE, SUSPICIOUS, missed, suspects
 from migrations_app.engine.target.pipeline import Group, in_databases
-from migrations_app.engine.wiring import Wiring, now_ms
+from migrations_app.engine.wiring import Wiring
 
 _OPEN_LIMIT = (
     4 * 1024 * 1024
@@ -38,7 +38,7 @@ class IncrementalPhase:
         self._progress = wiring.meter.progress
         version = wiring.target.facts.version
         self._expiry = expiry.ExpiryRule(
-            now_ms, self._near, self._late, pxat=version >= (6, 2), absttl=version >= (5,)
+            wiring.clock.now_ms, self._near, self._late, pxat=version >= (6, 2), absttl=version >= (5,)
         )
         self._older = Downgrade(
             Abilities.of(wiring.source),
@@ -172,7 +172,9 @@ class IncrementalPhase:
             deferred.drop()
             return
         selected = self._kernel.target_database
-        data, count, self._kernel.target_database = in_databases(deferred.settle(now_ms()), selected)
+        data, count, self._kernel.target_database = in_databases(
+            deferred.settle(self._wiring.clock.now_ms()), selected
+        )
         if count:
             self._put(data, count, selected, own=True)
             self._close()
@@ -327,8 +329,12 @@ class IncrementalPhase:
     def _guarded(self) -> int:
         """The time (ms) from which on an expiry is applied now."""
         if self._progress.caught_up and not doubtful(self._since):
-            return 0 if self._wiring.deferred.final else now_ms() + expiry.GUARD_MS
-        return now_ms() + expiry.GUARD_BEHIND_MS + int(1000 * (self._progress.lag_seconds or 0))
+            return 0 if self._wiring.deferred.final else self._wiring.clock.now_ms() + expiry.GUARD_MS
+        return (
+            self._wiring.clock.now_ms()
+            + expiry.GUARD_BEHIND_MS
+            + int(1000 * (self._progress.lag_seconds or 0))
+        )
 
     def _late(self) -> bool:
         return not self._progress.caught_up or doubtful(self._since)

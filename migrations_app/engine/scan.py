@@ -17,6 +17,7 @@ from typing import Any
 from migrations_app.engine import errors
 from migrations_app.engine.checkpoint import FULL, OWN_PREFIX, client_name
 from migrations_app.engine.client import Client
+from migrations_app.engine.clock import Clock
 from migrations_app.engine.config import LinkConfig, Outcome, Phases
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.filter import Filter
@@ -31,7 +32,7 @@ from migrations_app.engine.source.notify import NotificationSwitch, changed_key
 from migrations_app.engine.source.scan import ScanSource, SilentChanges
 from migrations_app.engine.successor import SuccessorWatch
 from migrations_app.engine.target.opening import open_target, pipeline_to
-from migrations_app.engine.wiring import Wiring, now_ms
+from migrations_app.engine.wiring import Wiring
 
 _PAGE = 256  # keys
 _BLOCK = 256 * 1024
@@ -119,7 +120,7 @@ class ScanSession:
                 config, self.meter, self.target, self.pipeline,
                 Filter(config.databases, [self.target.key], keys=config.keys),
                 Deferred(self.source.client.endpoint, self.target.endpoint, config.name, name, config.timeout),
-                self.target.checkpoint, self._throttle, self.source.facts, None,
+                self.target.checkpoint, self._throttle, self.source.facts, Clock(self.source.facts.ahead), None,
             )  # fmt: skip
             self.meter.log(Level.WARNING, "source.limits", self.source.limits)
             try:
@@ -262,7 +263,7 @@ class ScanSession:
             self._select(database)
             if not portion:
                 continue
-            reader = DumpReader(now_ms, self._refusal, absolute=source.absolute)
+            reader = DumpReader(self.wiring.clock.now_ms, self._refusal, absolute=source.absolute)
             reader.begin(portion)
             self._send(source.questions(portion))
             while not reader.done:

@@ -22,6 +22,7 @@ from migrations_app.engine.checkpoint import (
     client_name,
     scripts_key,
 )
+from migrations_app.engine.clock import Clock
 from migrations_app.engine.cluster_deferred import ClusterDeferred
 from migrations_app.engine.cluster_incremental import ClusterIncrementalPhase
 from migrations_app.engine.config import LinkConfig, Method, Outcome, Phases
@@ -59,6 +60,7 @@ _PROGRESS_EVERY = 0.5
 _SPOOL_AFTER = 0.5  # seconds of holding the source back, less those of not doing so, until the spool is used
 _SETTLE_WITHIN = 5.0
 _STOP_WITHIN = 5.0
+_CLOCKS_APART_MS = 2000
 
 
 class _Step(Enum):
@@ -133,6 +135,7 @@ class Session:
     def _run(self, name: str) -> Outcome:
         config = self.config
         self._check_pair()
+        self._compare_clocks()
         if self.source.limits:
             self.meter.log(Level.WARNING, "source.limits", self.source.limits)
         self._keyspace = self.source.keyspace()
@@ -141,7 +144,8 @@ class Session:
             self.spool = Spool(config.spool_folder or default_folder(), config.spool_limit)
         # The servers that were found, where the addresses are looked up: they all have to speak of the same one.
         source, target = self.source.endpoint, self.target.endpoint
-        self.watch = SourceWatch(source, name, config.timeout) if self.source.follows else None
+        clock = Clock(self.source.facts.ahead)
+        self.watch = SourceWatch(source, name, config.timeout, clock) if self.source.follows else None
         self.pipeline = pipeline_to(self.target, self.meter.log, config.retry_seconds)
         self.deferred = self._deferred(source, name)
         self._successors = (
@@ -158,6 +162,7 @@ class Session:
             self.target.checkpoint,
             self._throttle,
             self.source.facts,
+            clock,
             self._scripts(),
         )
         try:
@@ -213,6 +218,16 @@ class Session:
             )
         if self.target.checkpoint.fault and not self.config.allow_full_resync:
             raise errors.TargetDiverged(f"the last run ended with: {self.target.checkpoint.fault}")
+
+    def _compare_clocks(self) -> None:
+        source, target = self.source.facts.ahead, self.target.facts.ahead
+        if source is not None and target is not None and abs(target - source) > _CLOCKS_APART_MS:
+            self.meter.log(
+                Level.WARNING,
+                "clocks.differ",
+                f"the target's clock is {abs(target - source) / 1000:.0f} s {'ahead of' if target > source else 'behind'} the source's, "
+                f"and keys expire there that much {'earlier' if target > source else 'later'}: set the clocks right",
+            )
 
     def _ask(self) -> None:
         """Send PSYNC: for the rest where the checkpoint allows it, else for everything."""

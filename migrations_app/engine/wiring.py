@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from migrations_app.engine.checkpoint import Checkpoint
+from migrations_app.engine.clock import Clock
 from migrations_app.engine.config import LinkConfig
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.facts import ServerFacts
@@ -29,9 +29,5 @@ class Wiring:
     checkpoint: Checkpoint
     throttle: Throttle
     source: ServerFacts
+    clock: Clock
     scripts: Scripts | None  # where the source may send EVALSHA
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.servers import Server
 from tests.support.wait import wait_for
 
-from .links import RunningLink, assert_audit, assert_equal, full_counts, offset_of
-from .matrix import FULL, NAME, Stage, cells, stage, start
+from .conftest import Shared
+from .links import EngineProcess, RunningLink, assert_audit, assert_equal, full_counts, offset_of
+from .matrix import FULL, GOES_ON, NAME, Stage, cells, stage, start
 
 # Read at the start of every Python process that has its folder on the path: moves the wall clock once a file is there.
 CLOCK = """
@@ -89,22 +89,55 @@ FAULTS: dict[str, Callable[[Stage, Path], None]] = {
 }
 
 
+def set_clock(folder: Path, seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every Python process from here on, once the file `moved` is there."""
+    (folder / "sitecustomize.py").write_text(CLOCK.format(seconds=seconds, flag=str(folder / "moved")))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
 @cells("engine")
 def test_cell(
-    pair: tuple[Server, Server],
-    tmp_path: Path,
-    fault: str,
-    phase: str,
-    expected: str,
-    monkeypatch: pytest.MonkeyPatch,
+    shared: Shared, tmp_path: Path, fault: str, phase: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, target = pair
-    variables = None
+    assert expected == GOES_ON
+    # Servers before 7.0 send expiries as they were given: so many seconds from now.
+    source = shared("redis-6.0" if fault.startswith("clock") else "redis-7.0", "source")
+    target = shared("redis-7.0", "target")
     if fault.startswith("clock"):
-        seconds = DAY if fault == "clock-forward" else -DAY
-        (tmp_path / "sitecustomize.py").write_text(
-            CLOCK.format(seconds=seconds, flag=str(tmp_path / "moved"))
-        )
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # of the second process, too
-    with stage(phase, source, target, folder=tmp_path / "first", variables=variables) as scene:
+        set_clock(tmp_path, DAY if fault == "clock-forward" else -DAY, monkeypatch)
+    with stage(phase, source, target, folder=tmp_path / "first") as scene:
         FAULTS[fault](scene, tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [DAY, -DAY], ids=["ahead", "behind"])
+@pytest.mark.parametrize("version", ["redis-3.2", "redis-7.0"])
+def test_a_wrong_clock_from_the_start(
+    shared: Shared, tmp_path: Path, version: str, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a target that takes no absolute expiry gets the right one, in the snapshot and in the stream."""
+    source, target = shared("redis-3.2", "source"), shared(version, "target")
+    set_clock(tmp_path, seconds, monkeypatch)
+    (tmp_path / "moved").touch()
+    with source.client() as client:
+        client.set("snapshot:string", "v", ex=3600)
+        client.rpush("snapshot:list", "a", "b")
+        client.expire("snapshot:list", 7200)
+        client.set("snapshot:near", "v", ex=300)
+        with EngineProcess(tmp_path, "run", source.url, target.url) as engine:
+            engine.wait_for_words("link.caught_up")
+            client.execute_command("SETEX", "stream:string", 1800, "v")
+            client.hset("stream:hash", "f", "v")
+            client.pexpire("stream:hash", 900_000)
+            goal = offset_of(source)
+            wait_for(
+                lambda: (
+                    int(target.client().hget("switchyard:checkpoint:default", "offset") or 0) >= goal
+                    or not engine.alive
+                ),
+                30,
+                engine.said,
+            )
+            engine.signal(signal.SIGTERM)
+            assert engine.wait(20) == 0, engine.said()
+    assert (tmp_path / "moved.seen").exists()
+    assert_equal(source, target)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from migrations_app.engine.client import Client
+from migrations_app.engine.clock import Clock
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError
 
@@ -25,12 +26,15 @@ class SourceWatch:
     The link counts from `base` in the source's stream: 0 where it knows the source's own offsets. A source that was read with SYNC
     may not tell where its stream began; `find_base` then finds it: the difference between both counters in moments in which neither
     moves, and the smallest one that was seen. Until then there are no samples.
+
+    Whoever asks for the offset asks for the time, too: `clock` follows the source's.
     """
 
-    def __init__(self, endpoint: Endpoint, name: str, timeout: float) -> None:
+    def __init__(self, endpoint: Endpoint, name: str, timeout: float, clock: Clock) -> None:
         self._endpoint = endpoint
         self._name = name
         self._timeout = timeout
+        self._clock = clock
         self._samples: deque[tuple[float, int]] = deque(maxlen=10_000)  # not reached yet
         # When the stream ended there for certain, the last time.
         self._known: deque[tuple[float, int]] = deque(maxlen=10_000)
@@ -86,6 +90,7 @@ class SourceWatch:
                 asked = time.monotonic()
                 received = self._received() if self._received is not None else None
                 info = client.info("replication")
+                self._clock.ask(client)
                 offset = int(info.get("master_repl_offset", "0"))
                 if self._received is not None:
                     self._look_for_base(offset, received)
