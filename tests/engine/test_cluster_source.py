@@ -10,12 +10,16 @@ import pytest
 
 from migrations_app.engine.config import Phases
 from migrations_app.engine.ports import Phase
+from migrations_app.engine.verify import verify
+from migrations_app.engine.verify.report import as_text
 from tests.support.cluster import Cluster, slot_of
 from tests.support.cluster_writer import ClusterWriter, audit, contents
+from tests.support.proxy import Way
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
-from .links import EngineProcess, RunningLink, run
+from .links import EngineProcess, RunningLink, endpoint, run
+from .test_faults import Slow
 
 BACKLOG = {"repl-backlog-size": "32mb"}
 
@@ -67,6 +71,14 @@ def assert_same(cluster: Cluster, target: Server) -> None:
     assert difference(holding(cluster), contents(target.client())) == []
 
 
+def assert_verified(cluster: Cluster, target: Server) -> None:
+    """The product's own comparison says so, too."""
+    compared = verify(endpoint(cluster.nodes[0]), endpoint(target))
+    assert compared.complete
+    assert compared.keys > 0
+    assert compared.differences == 0, as_text(compared)
+
+
 def settle(link: RunningLink, cluster: Cluster, target: Server) -> None:
     """Until the target holds what the cluster holds; nobody writes."""
     link.wait_until(Phase.INCREMENTAL)
@@ -115,6 +127,7 @@ def test_all_masters_under_load(
         assert (progress.applied_offset or 0) > 0
         assert link.stop().progress.phase is Phase.DONE
     assert audit(lambda _: target.client(), expected) == []
+    assert_verified(cluster, target)
     names = sorted(target.client().keys("switchyard:checkpoint:*"))
     assert names == [b"switchyard:checkpoint:test" + end for end in (b"", b"@0", b"@10922", b"@5461")]
     # A new start goes on where each of the links stood.
@@ -397,6 +410,50 @@ def test_a_name_is_of_a_cluster_or_of_a_server(cluster: Cluster, redis_server: C
     assert_same(cluster, target)
 
 
+def test_a_second_owner_takes_all_shards(cluster: Cluster, redis_server: Callable[..., Server]) -> None:
+    """The first one ends as fenced, whichever of its links notices."""
+    target = redis_server("redis-7.0")
+    fill(cluster, 300)
+    with RunningLink(cluster.nodes[0], target) as first:
+        first.wait_caught_up()
+        with RunningLink(cluster.nodes[0], target) as second:
+            assert first.failure().id == "link.fenced"
+            with ClusterWriter(cluster) as writer:
+                wait_for(lambda: writer.rounds > 100, 30)
+                expected = writer.stop()
+            settle(second, cluster, target)
+            second.stop()
+    assert audit(lambda _: target.client(), expected) == []
+
+
+def test_a_failover_while_the_snapshot_comes(
+    own_cluster: Callable[..., Cluster], redis_server: Callable[..., Server], fault_proxy: Callable[..., Any]
+) -> None:
+    """On to a target that is slow: from the new master, or from what the old one had sent; what was deleted meanwhile is gone."""
+    cluster, target = own_cluster(replicas=1), redis_server("redis-7.0")
+    fill(cluster, 6000)
+    proxy = fault_proxy(target)
+    slow = Slow(300_000, Way.UP)
+    proxy.hook = slow
+    with RunningLink(cluster.nodes[0], proxy, timeout=5.0) as link:
+        wait_for(lambda: link.progress.keys_done > 100, 30, link.told)
+        assert link.progress.phase is Phase.FULL
+        old = cluster.holder(0)
+        gone = next(iter(contents(old.client())))
+        with old.client() as client:
+            client.delete(gone)
+        replica = next(node for node in cluster.nodes if cluster_follows(node, old))
+        with replica.client() as client:
+            client.execute_command("CLUSTER", "FAILOVER")
+        cluster.wait_well()
+        wait_for(lambda: cluster.holder(0) is replica, 20)
+        slow.quick.set()
+        settle(link, cluster, target)
+        link.stop()
+    assert not target.client().exists(gone)
+    assert_same(cluster, target)
+
+
 def test_functions_come_once(
     own_cluster: Callable[..., Cluster], redis_server: Callable[..., Server]
 ) -> None:
@@ -420,3 +477,39 @@ def test_functions_come_once(
         link.stop()
     names = [dict(zip(one[::2], one[1::2], strict=True))[b"library_name"] for one in target.client().execute_command("FUNCTION", "LIST")]  # fmt: skip
     assert names == [b"two"]
+
+
+def settle_clusters(link: RunningLink, source: Cluster, target: Cluster) -> None:
+    link.wait_until(Phase.INCREMENTAL)
+    link.wait_caught_up()
+    wait_for(lambda: not difference(holding(source), holding(target)), 40, link.told, interval=0.3)
+
+
+def test_from_cluster_to_cluster(
+    cluster: Cluster, own_cluster: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    """Each shard writes to all masters of the target; under load, through a SIGKILL, and with a flush of one master."""
+    target = own_cluster(masters=2)
+    fill(cluster)
+    words = ("run", cluster.nodes[2].url, target.nodes[1].url, "--link", "test")
+    with ClusterWriter(cluster) as writer:
+        with EngineProcess(tmp_path, *words) as engine:
+            engine.wait_for_words("caught up with the source")
+            rounds = writer.rounds
+            wait_for(lambda: writer.rounds > rounds + 200, 30)
+            engine.kill()
+        with RunningLink(cluster.nodes[0], target.nodes[0]) as link:
+            link.wait_caught_up()
+            expected = writer.stop()
+            settle_clusters(link, cluster, target)
+            assert (link.progress.full_syncs, link.progress.partial_syncs) == (0, 3)
+            nodes = {slot: target.holder(slot) for slot in (0, 16383)}
+            assert audit(lambda tag: nodes[0 if slot_of(tag) < 8192 else 16383].client(), expected) == []
+            with cluster.holder(0).client() as client:
+                client.flushall()
+            settle_clusters(link, cluster, target)
+            assert holding(target)
+            assert link.stop().progress.full_syncs == 1
+    assert_verified(cluster, target.nodes[0])
+    with RunningLink(cluster.nodes[0], cluster.nodes[1], name="itself") as link:
+        assert "same cluster" in link.failure().message

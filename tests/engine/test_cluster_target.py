@@ -291,7 +291,9 @@ def test_a_slot_that_stays_open_is_waited_for(source: Server, cluster: Cluster) 
         client.set("elsewhere", 1)
         settle(link, source, cluster)
         cluster.open_move(slot, to)
-        client.set("{moving}new", 1)  # asked for at the other node, where nothing must be written before the slot is there
+        client.set(
+            "{moving}new", 1
+        )  # asked for at the other node, where nothing must be written before the slot is there
         client.set("elsewhere", 2)
         wait_for(lambda: "cluster.slot_waits" in link.ports.events, 20, link.told)
         with to.client() as node:
