@@ -225,7 +225,7 @@ class ClusterIncrementalPhase(IncrementalPhase):
         repairing = self._wiring.deferred.repairing
 
         def forgive(commands: list[list[bytes]], place: int, error: str) -> bool:
-            return (repairing or doubtful(segment.since)) and self._forgive(commands, place, error, 0)
+            return (repairing or doubtful(segment.since)) and self._forgive(commands, place, error)
 
         for slot, commands in segment.slots.items():
             end = [[b"SET", applied_key(link, slot), b"%d" % segment.offset], [b"EXEC"]]

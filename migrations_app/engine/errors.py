@@ -308,6 +308,24 @@ class Fenced(EngineError):
     advice = "Nothing to do: another worker carries this link on."
 
 
+class LinkLoop(TargetDiverged):
+    """An opposite link copies this link's target into its source, and its writes cannot be told from those of others."""
+
+    id = "link.loop"
+    advice = "Wait until the full phase of the other link is done, then run a full synchronization of this one (--allow-full-resync)."
+
+
+class LinkLoopWaiting(EngineError):
+    """An opposite link that does not know of this one is in its full phase."""
+
+    id = "link.loop"
+    advice = (
+        "The link waits until the full phase of the other one is done. If that one exists no more, delete its field of the hash "
+        "switchyard:links (database 0) on the source of this link."
+    )
+    retryable = True
+
+
 class RetryTimeExceeded(EngineError):
     id = "link.retry_time_exceeded"
     advice = "Remove the cause, then start the task again: it goes on where it stood."

@@ -11,10 +11,12 @@ from migrations_app.engine.checkpoint import FULL, INCREMENTAL, Checkpoint
 from migrations_app.engine.clock import Clock
 from migrations_app.engine.config import Method, Phases
 from migrations_app.engine.kernel import SnapshotKernel, SnapshotPlan
+from migrations_app.engine.loop import part
 from migrations_app.engine.ports import Level, Phase
 from migrations_app.engine.protocol.psync import FullResync
+from migrations_app.engine.protocol.resp import encode_many
 from migrations_app.engine.rdb.rewrite import rewriter_for
-from migrations_app.engine.target.pipeline import in_databases
+from migrations_app.engine.target.pipeline import Group, in_databases
 from migrations_app.engine.wiring import Wiring
 
 
@@ -70,7 +72,11 @@ class FullPhase:
             offset=event.offset,
             held=held,
         )
-        target.start_over(clear, wiring.checkpoint.command(config.name))
+        if told := wiring.loop.reads(event.replication_id, anew=True):
+            target.run(told)
+        self._marker = wiring.loop.marker() if wiring.loop.marks else None
+        self._marked: Group | None = None  # the transaction that is open, where the phase is marked
+        target.start_over(clear, wiring.checkpoint.command(config.name), self._marker)
         incremental = config.phases is Phases.FULL_INCREMENTAL
         if wiring.scripts is not None:
             wiring.scripts.forget()
@@ -118,9 +124,11 @@ class FullPhase:
         if not progress.snapshot_bytes:
             wiring.meter.phase(Phase.FULL)
         progress.snapshot_bytes += len(data)
+        if self._marker is not None and self._marked is None:
+            kernel.selected(0)
         batch = kernel.feed(data)
         wiring.throttle.took(sum(batch.keys.values()), len(data), time.monotonic())
-        group = pipeline.open(mark or ("keys", batch.keys))
+        group = pipeline.open(mark) if mark else self._begin(batch.keys)
         pipeline.add(group, b"".join(batch.data), batch.commands)
         for database, key, _ in batch.deferred:
             wiring.deferred.note(database, key)
@@ -128,7 +136,7 @@ class FullPhase:
             notes, count, selected = in_databases(wiring.deferred.notes(), -1)
             pipeline.add(group, notes, count)
             kernel.selected(selected)
-        pipeline.close(group)
+        self._end(group, open_command=kernel.mid_command)
         for note in batch.notes:
             wiring.meter.log(Level.WARNING, "full.not_carried", note)
         progress.keys_skipped += batch.skipped
@@ -136,6 +144,27 @@ class FullPhase:
             return None
         self._kernel = None
         return batch.rest
+
+    def _begin(self, keys: dict[int, int]) -> Group:
+        """The group for a block: where the phase is marked, a transaction, which takes up the next block if a command goes on in it."""
+        pipeline = self._wiring.pipeline
+        if self._marker is None:
+            return pipeline.open(("keys", keys))
+        group = self._marked
+        if group is None:
+            group = self._marked = pipeline.open(("keys", {}), transaction=True)
+            pipeline.add(group, encode_many([(b"MULTI",), (b"SELECT", b"0"), self._marker]), 3)
+        for database, count in keys.items():
+            group.mark[1][database] = group.mark[1].get(database, 0) + count
+        return group
+
+    def _end(self, group: Group, *, open_command: bool) -> None:
+        if self._marked is not None:
+            if open_command:
+                return
+            self._wiring.pipeline.add(group, encode_many([(b"EXEC",)]), 1)
+            self._marked = None
+        self._wiring.pipeline.close(group)
 
     def _fact(self, name: bytes, value: bytes) -> list[list[bytes]]:
         """What the snapshot says of its server."""
@@ -199,7 +228,8 @@ class FullPhase:
                 masters=behind,
             )
         if wiring.config.phases is Phases.FULL:
-            wiring.target.run([[b"DEL", wiring.target.key]])
+            done = part(wiring.config.name) if wiring.loop.run_id else []
+            wiring.target.run([[b"DEL", wiring.target.key], *done])
             return False
         wiring.checkpoint = wiring.checkpoint.in_phase(INCREMENTAL).at(self.stream_from or 0, 0)
         wiring.target.run([wiring.checkpoint.command(wiring.config.name)])

@@ -14,7 +14,7 @@ from migrations_app.engine.filter import destination_of
 from migrations_app.engine.kernel import RULE, RULE_LONG, Emitted, Entry, StreamKernel
 from migrations_app.engine.keys import keys_of
 from migrations_app.engine.ports import Level, Phase
-from migrations_app.engine.protocol.resp import encode
+from migrations_app.engine.protocol.resp import encode_many
 from migrations_app.engine.source.watch import SourceWatch
 from migrations_app.engine.suspects import DERIVE, SUSPICIOUS, missed, suspects
 from migrations_app.engine.target.pipeline import Group, in_databases
@@ -23,6 +23,7 @@ from migrations_app.engine.wiring import Wiring
 _OPEN_LIMIT = (
     4 * 1024 * 1024
 )  # bytes of a transaction that waits for its predecessor; beyond, the source is not read
+_STORE_EVERY = 1024 * 1024  # bytes of the stream that held nothing to apply
 _CAUGHT_UP_SECONDS = 2.0  # a link that had caught up and lags by less still has
 _DOUBT_SECONDS = (
     0.5  # what is applied later than this may find keys expired that the source has renewed in time
@@ -55,16 +56,19 @@ class IncrementalPhase:
             offset=checkpoint.offset,
             database=checkpoint.database,
             databases=wiring.config.databases,
+            own=wiring.loop.own,
         )
         self._kernel.target_database = 0
         self._spares = (
             version >= (6, 2) and wiring.filter.plain
         )  # a SET whose expiry is far goes on as it came
+        marker = wiring.loop.marker()
+        # Every transaction begins, as it ends, in database 0.
+        self._beginning = encode_many([(b"MULTI",), *([marker] if marker else [])]), 2 if marker else 1
         self._open: Group | None = None  # the transaction that is being filled
         self._open_bytes = 0
         self._open_commands = 0
         self._open_since = 0.0  # (monotonic) before which nothing of it was written on the source
-        self._open_database = 0  # selected on the target where it begins
         self._doubted: list[tuple[int, bytes]] = []  # keys that are to be repaired if it is applied late
         self._flying = self._doubted  # … of the transaction that is under way
         self._since = float("-inf")  # as `_open_since`, of the block that is taken in
@@ -80,7 +84,7 @@ class IncrementalPhase:
         wiring.meter.phase(Phase.INCREMENTAL)
         if self._scripts is not None and (commands := self._scripts.begin()):
             data, count, self._kernel.target_database = in_databases(commands, 0)
-            self._put(data, count, 0, own=True)
+            self._put(data, count, own=True)
             self._close()
 
     @property
@@ -103,13 +107,12 @@ class IncrementalPhase:
     def _take(self, data: bytes) -> bool:
         self._received += len(data)
         self._since = self._watch.since(self._kernel.offset)
-        selected = self._kernel.target_database
         if self._spares:
             self._kernel.far_from = self._guarded()
         batch = self._kernel.feed(data)
         self._wiring.throttle.took(batch.commands, len(data), time.monotonic())
         if batch.data:
-            self._put(b"".join(batch.data), batch.commands, selected)
+            self._put(b"".join(batch.data), batch.commands)
         self._take_notes()
         self._boundary = batch.boundary
         self._safe = (batch.offset, self._kernel.safe_database)
@@ -131,7 +134,7 @@ class IncrementalPhase:
         self._progress.applied_offset = self._stored = offset
         self.in_flight = False
         if deferred.unwritten and self._boundary and self._open is None:
-            self._put(b"", 0, self._kernel.target_database)
+            self._put(b"", 0)
         self._close()
 
     def look(self) -> bool:
@@ -171,12 +174,11 @@ class IncrementalPhase:
         if not here or (deferred.replication_id and known and deferred.replication_id != known):
             deferred.drop()
             return
-        selected = self._kernel.target_database
         data, count, self._kernel.target_database = in_databases(
-            deferred.settle(self._wiring.clock.now_ms()), selected
+            deferred.settle(self._wiring.clock.now_ms()), self._kernel.target_database
         )
         if count:
-            self._put(data, count, selected, own=True)
+            self._put(data, count, own=True)
             self._close()
 
     def store_position(self) -> None:
@@ -185,17 +187,14 @@ class IncrementalPhase:
         if self._open is None and wiring.pipeline.idle and offset is not None and offset > self._stored:
             wiring.target.run([wiring.checkpoint.at(*self._safe).command(wiring.config.name)])
 
-    def _put(self, data: bytes, commands: int, selected: int, *, own: bool = False) -> None:
-        """Add to the open transaction, or open one; `selected` is the database that the target has selected in front of it.
-
-        `own` commands are the engine's and do not count as the source's.
-        """
+    def _put(self, data: bytes, commands: int, *, own: bool = False) -> None:
+        """Add to the open transaction, or open one; `own` commands are the engine's and do not count as the source's."""
         pipeline = self._wiring.pipeline
         if self._open is None:
             self._open = pipeline.open(None, transaction=True)
-            pipeline.add(self._open, encode(b"MULTI"), 1)
+            pipeline.add(self._open, *self._beginning)
             self._open_bytes = self._open_commands = 0
-            self._open_since, self._open_database = self._since, selected
+            self._open_since = self._since
         pipeline.add(self._open, data, commands)
         self._open_bytes += len(data)
         self._open_commands += 0 if own else commands
@@ -209,10 +208,13 @@ class IncrementalPhase:
         if not self._boundary or self.in_flight:
             return
         if self._open is None:
-            # Nothing to apply up to here (PING, other databases): the position moves on by itself.
+            # Nothing to apply up to here (PING, other databases): the position moves on by itself, and is stored now and then.
             self._progress.applied_offset = self._safe[0]
-            return
+            if self._safe[0] - self._stored < _STORE_EVERY:
+                return
+            self._put(b"", 0)
         wiring, group = self._wiring, self._open
+        assert group is not None
         noting = wiring.deferred.unwritten
         end = [*wiring.deferred.notes(), (0, wiring.checkpoint.at(*self._safe).command(wiring.config.name))]
         data, count, self._kernel.target_database = in_databases(
@@ -220,9 +222,9 @@ class IncrementalPhase:
         )
         wiring.pipeline.add(group, data, count)
         group.mark = ("stream", self._safe[0], self._open_commands, noting, self._open_since, self._doubted)
-        begun, since, repairing = self._open_database, self._open_since, wiring.deferred.repairing
+        since, repairing = self._open_since, wiring.deferred.repairing
         group.forgive = lambda commands, place, error: (
-            (repairing or doubtful(since)) and self._forgive(commands, place, error, begun)
+            (repairing or doubtful(since)) and self._forgive(commands, place, error)
         )
         wiring.pipeline.close(group)
         self._open = None
@@ -297,12 +299,9 @@ class IncrementalPhase:
             self._wiring.deferred.note(database, key)
         self._expiry.deferred.clear()
 
-    def _forgive(self, commands: list[list[bytes]], place: int, error: str, database: int) -> bool:
-        """Whether a command that failed on the target did so because its key had expired there too early; its keys are noted.
-
-        `commands` begin with `database` selected.
-        """
-        args = commands[place]
+    def _forgive(self, commands: list[list[bytes]], place: int, error: str) -> bool:
+        """Whether a command that failed on the target did so because its key had expired there too early; its keys are noted."""
+        args, database = commands[place], 0
         if not missed(args, error):
             return False
         for command in commands[:place]:

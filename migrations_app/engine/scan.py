@@ -22,6 +22,7 @@ from migrations_app.engine.config import LinkConfig, Outcome, Phases
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.filter import Filter
 from migrations_app.engine.full import FullPhase
+from migrations_app.engine.loop import Loop
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Wanted
 from migrations_app.engine.protocol.dump import DumpReader, length
@@ -121,6 +122,7 @@ class ScanSession:
                 Filter(config.databases, [self.target.key], keys=config.keys),
                 Deferred(self.source.client.endpoint, self.target.endpoint, config.name, name, config.timeout),
                 self.target.checkpoint, self._throttle, self.source.facts, Clock(self.source.facts.ahead), None,
+                Loop(config.name),
             )  # fmt: skip
             self.meter.log(Level.WARNING, "source.limits", self.source.limits)
             try:

@@ -31,6 +31,7 @@ from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.filter import Filter
 from migrations_app.engine.full import FullPhase
 from migrations_app.engine.incremental import IncrementalPhase
+from migrations_app.engine.loop import Loop, meet, origin_key
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Wanted
 from migrations_app.engine.protocol import psync
@@ -140,6 +141,7 @@ class Session:
             self.meter.log(Level.WARNING, "source.limits", self.source.limits)
         self._keyspace = self.source.keyspace()
         self._replication = self.source.replication()
+        loop = self._loop_safety()
         if self.source.pushes:
             self.spool = Spool(config.spool_folder or default_folder(), config.spool_limit)
         # The servers that were found, where the addresses are looked up: they all have to speak of the same one.
@@ -157,13 +159,14 @@ class Session:
             self.meter,
             self.target,
             self.pipeline,
-            _filter(config, [self.target.key, scripts_key(config.name)]),
+            _filter(config, [self.target.key, scripts_key(config.name), origin_key(config.name)]),
             self.deferred,
             self.target.checkpoint,
             self._throttle,
             self.source.facts,
             clock,
             self._scripts(),
+            loop,
         )
         try:
             self._ask()
@@ -199,6 +202,20 @@ class Session:
         if isinstance(deferred, ClusterDeferred) and isinstance(target, ClusterTarget):
             deferred.look_in(target)
         return deferred
+
+    def _loop_safety(self) -> Loop:
+        """What there is to know of an opposite link. Only between two standalone servers."""
+        name, source, target = self.config.name, self.source, self.target
+        if not source.facts.run_id or source.facts.cluster or target.facts.cluster:
+            return Loop(name)
+        return meet(
+            name,
+            source.facts.run_id,
+            source.endpoint,
+            target.endpoint,
+            self.config.timeout,
+            lambda text: self.meter.log(Level.WARNING, "link.loop_unknown", text),
+        )
 
     def _scripts(self) -> Scripts | None:
         """The scripts that the target keeps, if this source may name them by their digests."""
@@ -495,6 +512,8 @@ class Session:
             # The source was promoted, or follows another master: the stream is the same, under a new name.
             wiring.checkpoint = wiring.checkpoint.under(event.replication_id)
             self.target.run([wiring.checkpoint.command(self.config.name)])
+        if told := wiring.loop.reads(wiring.checkpoint.replication_id, anew=False):
+            self.target.run(told)
         self.progress.partial_syncs += 1
         self.progress.replication_id = wiring.checkpoint.replication_id
         self.meter.log(

@@ -10,6 +10,7 @@ from migrations_app.engine.config import LinkConfig
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.filter import Filter
+from migrations_app.engine.loop import Loop
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.rate import Throttle
 from migrations_app.engine.scripts import Scripts
@@ -31,3 +32,4 @@ class Wiring:
     source: ServerFacts
     clock: Clock
     scripts: Scripts | None  # where the source may send EVALSHA
+    loop: Loop

@@ -42,7 +42,7 @@ class Target(Protocol):
     def other_links(self) -> list[bytes]:
         """Checkpoints of other links in it."""
 
-    def start_over(self, clear: list[int], command: list[bytes]) -> None:
+    def start_over(self, clear: list[int], command: list[bytes], marker: list[bytes] | None = None) -> None:
         """Begin a full phase: forget what an earlier one has noted, empty the databases `clear`, store the checkpoint."""
 
     def run(self, commands: list[list[bytes]]) -> None:

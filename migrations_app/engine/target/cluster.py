@@ -389,7 +389,7 @@ class ClusterTarget:
             if key != self.key
         ]
 
-    def start_over(self, clear: list[int], command: list[bytes]) -> None:
+    def start_over(self, clear: list[int], command: list[bytes], marker: list[bytes] | None = None) -> None:
         """Begin a full phase: store the checkpoint, empty the cluster if database 0 is in `clear`, forget marks and notes.
 
         The checkpoint comes first: whatever interrupts this, the next attempt begins it again.

@@ -127,8 +127,11 @@ class StandaloneTarget:
         pattern = OWN_PREFIX + b"checkpoint:*"
         return [key for page in self.client.scan(pattern) for key in page if key != self.key]
 
-    def start_over(self, clear: list[int], command: list[bytes]) -> None:
-        """Begin a full phase: forget what an earlier one has noted, empty the databases `clear`, store the checkpoint."""
+    def start_over(self, clear: list[int], command: list[bytes], marker: list[bytes] | None = None) -> None:
+        """Begin a full phase: forget what an earlier one has noted, empty the databases `clear`, store the checkpoint.
+
+        `marker` is for an opposite link: it stands in front of what it must leave out, and of the checkpoint.
+        """
         commands: list[list[bytes]] = []
         for database in self.client.keyspace():
             commands += [
@@ -137,10 +140,10 @@ class StandaloneTarget:
             ]
         self.run([*commands, [b"SELECT", b"0"], [b"DEL", scripts_key(self.link)]])
         flush = [b"FLUSHDB", b"ASYNC"] if self.facts.version >= (4,) else [b"FLUSHDB"]
-        commands = []
+        commands = begin = [] if marker is None else [marker]
         for database in clear:
-            commands += [[b"SELECT", b"%d" % database], flush]
-        self.run([*commands, [b"SELECT", b"0"], command])
+            commands = [*commands, [b"SELECT", b"%d" % database], flush]
+        self.run([*commands, [b"SELECT", b"0"], *begin, command])
 
     def run(self, commands: list[list[bytes]]) -> None:
         """Commands in one MULTI/EXEC, each checked; they begin in database 0, whatever was selected before."""
