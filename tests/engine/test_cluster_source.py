@@ -87,14 +87,14 @@ def settle(link: RunningLink, cluster: Cluster, target: Server) -> None:
     wait_for(lambda: not difference(holding(cluster), contents(target.client())), 30, link.told, interval=0.3)
 
 
-def fill(cluster: Cluster, count: int = 3000) -> None:
+def fill(cluster: Cluster, count: int = 3000, size: int = 0) -> None:
     pipes = {node.port: node.client().pipeline(transaction=False) for node in cluster.holders()}
     ports = {
         slot: port for first, last, port in cluster._map(cluster.nodes[0]) for slot in range(first, last + 1)
     }
     for number in range(count):
         pipe = pipes[ports[slot_of(f"key:{number}")]]
-        pipe.set(f"key:{number}", number)
+        pipe.set(f"key:{number}", f"{number}".zfill(size))
         if number % 5 == 0:
             pipe.hset(f"hash:{{key:{number}}}", mapping={f"f{n}": n for n in range(20)})
     for pipe in pipes.values():
@@ -431,9 +431,9 @@ def test_a_failover_while_the_snapshot_comes(
 ) -> None:
     """On to a target that is slow: from the new master, or from what the old one had sent; what was deleted meanwhile is gone."""
     cluster, target = own_cluster(replicas=1), redis_server("redis-7.0")
-    fill(cluster, 6000)
+    fill(cluster, 6000, size=600)
     proxy = fault_proxy(target)
-    slow = Slow(300_000, Way.UP)
+    slow = Slow(100_000, Way.UP)  # for each of the links: more than ten seconds
     proxy.hook = slow
     with RunningLink(cluster.nodes[0], proxy, timeout=5.0) as link:
         wait_for(lambda: link.progress.keys_done > 100, 30, link.told)
