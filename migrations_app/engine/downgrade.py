@@ -122,11 +122,10 @@ class Downgrade:
         return table
 
     def _refuse(self, args: Args, why: str = "") -> NoReturn:
-        key = args[2] if args[0].upper() == b"BITOP" else args[1] if len(args) > 1 else b""
         name = args[0].decode("utf-8", "replace").upper()
+        where = "" if name == "SWAPDB" else f" of key {args[2 if name == 'BITOP' else 1][:128]!r}"
         raise UnsupportedData(
-            f"{name} of key {key[:128]!r} cannot be expressed on the target ({self._target})"
-            + (why and f": {why}"),
+            f"{name}{where} cannot be expressed on the target ({self._target})" + (why and f": {why}"),
             advice="Use a newer target, or take the command out of use on the source and start a full synchronization.",
         )
 

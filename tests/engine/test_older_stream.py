@@ -208,3 +208,53 @@ def test_pending_entries_without_message_go(shared: Shared, new: str, old: str) 
         assert pending(target) == pending(source)
         assert [row[0] for row in pending(target)] == [b"1-0", b"3-0", b"4-0", b"6-0", b"7-0", b"8-0"]
     assert_equal(source, target)
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "words", "said"),
+    [
+        ("redis-7.4", "redis-6.2", "HEXPIRE h 1000 FIELDS 1 f", ("HPEXPIREAT", "b'h'", "Redis 6.2.14")),
+        ("redis-7.0", "redis-6.2", "FUNCTION LOAD {library}", ("FUNCTION LOAD", "Redis 6.2.14")),
+        ("redis-5.0", "redis-3.2", "XADD s 1-1 f v", ("XADD", "b's'", "streams", "Redis 3.2.9")),
+        ("redis-7.0", "redis-3.2", "SWAPDB 0 1", ("SWAPDB", "Redis 3.2.9")),
+    ],
+)
+def test_a_link_stops_before_what_it_cannot_express(
+    shared: Shared, new: str, old: str, words: str, said: tuple[str, ...]
+) -> None:
+    """With its transaction left out as a whole, at each start again; what was applied before stays right."""
+    source, target = shared(new, "source"), shared(old, "target")
+    library = "#!lua name=one\nredis.register_function('f', function() return 1 end)"
+    command = [word.replace("{library}", library) for word in words.split()]
+    with plain(source) as client:
+        client.execute_command("HSET", "h", "f", "v")
+        with RunningLink(source, target) as link:
+            link.wait_caught_up()
+            client.set("before", 1)
+            link.settle(source, target)
+            pipe = client.pipeline(transaction=True)
+            pipe.set("inside", 1)
+            pipe.execute_command(*command)
+            pipe.set("inside", 2)
+            pipe.execute()
+            client.set("behind", 1)
+            errors = [link.failure(20)]
+        with RunningLink(source, target) as link:
+            errors.append(link.failure(20))
+    for error in errors:
+        assert isinstance(error, UnsupportedData), error
+        assert all(text in error.message for text in said), error.message
+    assert target.client().mget("before", "inside", "behind") == [b"1", None, None]
+
+
+def test_a_function_stops_a_full_phase_before_anything_is_written(shared: Shared) -> None:
+    source, target = shared("redis-7.0", "source"), shared("redis-5.0", "target")
+    with source.client() as client:
+        client.set("k", 1)
+        client.function_load("#!lua name=one\nredis.register_function('f', function() return 1 end)")
+        with RunningLink(source, target) as link:
+            error = link.failure(20)
+    assert isinstance(error, UnsupportedData)
+    assert "function library" in error.message
+    assert "name=one" in error.message
+    assert not target.client().exists("k")
