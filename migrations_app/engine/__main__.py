@@ -93,6 +93,8 @@ def _line(progress: Progress) -> str:
         parts.append(f"{progress.commands} commands, {progress.commands_per_second:.0f}/s")
         if progress.lag_bytes is not None and progress.lag_seconds is not None:
             parts.append(f"lag {progress.lag_bytes} bytes, {progress.lag_seconds:.1f} s")
+        elif progress.lag_seconds is not None:
+            parts.append(f"lag {progress.lag_seconds:.1f} s")
     parts.append(f"{progress.bytes_in / 2**20:.1f} MB received")
     if progress.spool_bytes:
         parts.append(f"{progress.spool_bytes / 2**20:.1f} MB of it in the spool")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from migrations_app.engine import errors
-from migrations_app.engine.checkpoint import FULL, OWN_PREFIX, client_name
+from migrations_app.engine.checkpoint import CLUSTER, FULL, OWN_PREFIX, client_name
 from migrations_app.engine.client import Client
 from migrations_app.engine.clock import Clock
 from migrations_app.engine.config import LinkConfig, Outcome, Phases
@@ -25,13 +25,14 @@ from migrations_app.engine.full import FullPhase
 from migrations_app.engine.loop import Loop
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Wanted
-from migrations_app.engine.protocol.dump import DumpReader, length
+from migrations_app.engine.protocol.dump import GONE, DumpReader, length
 from migrations_app.engine.protocol.psync import FullResync
 from migrations_app.engine.protocol.resp import Reply, ReplyError, encode_many
 from migrations_app.engine.rate import Throttle
 from migrations_app.engine.source.notify import NotificationSwitch, changed_key
 from migrations_app.engine.source.scan import ScanSource, SilentChanges
 from migrations_app.engine.successor import SuccessorWatch
+from migrations_app.engine.target.cluster import ClusterTarget
 from migrations_app.engine.target.opening import open_target, pipeline_to
 from migrations_app.engine.wiring import Wiring
 
@@ -124,6 +125,7 @@ class ScanSession:
                 self.target.checkpoint, self._throttle, self.source.facts, Clock(self.source.facts.ahead), None,
                 Loop(config.name),
             )  # fmt: skip
+            stack.callback(self.wiring.deferred.close)
             self.meter.log(Level.WARNING, "source.limits", self.source.limits)
             try:
                 return self._work()
@@ -134,6 +136,11 @@ class ScanSession:
         checkpoint = self.target.checkpoint
         if self.source.facts.run_id and self.source.facts.run_id == self.target.facts.run_id:
             raise errors.UsageError("source and target are the same server; nothing was written")
+        if checkpoint.phase == CLUSTER:
+            raise errors.UsageError(
+                f"link {self.config.name} has copied a cluster to this target before, not a single server; nothing was changed",
+                advice="Choose another name for the link.",
+            )
         if not checkpoint.phase and (self.config.followed or self.meter.followed):
             self._consent(
                 "the target does not hold the state of this link any more: it was cleared, restarted without its data, or is "
@@ -225,20 +232,21 @@ class ScanSession:
     def _keyspace(self) -> dict[int, tuple[int, int]]:
         return self.source.client.keyspace()
 
-    def _copy(self) -> None:
-        """Every key of every chosen database; changed ones in between."""
+    def _copy(self, mark: str | None = None) -> None:
+        """Every key of every chosen database; changed ones in between. `mark` as in `_read`."""
         for database in sorted(self._keyspace()):
             if not self.wiring.filter.wants(database):
                 continue
             cursor: bytes | None = b""
             while cursor is not None:
-                cursor = self._page(database, cursor)
-                self._full.show_percent()
+                cursor = self._page(database, cursor, mark)
+                if mark is None:
+                    self._full.show_percent()
                 self._read_changed()
         while self._changed and not self._following:
             self._read_changed()
 
-    def _page(self, database: int, cursor: bytes) -> bytes | None:
+    def _page(self, database: int, cursor: bytes, mark: str | None) -> bytes | None:
         """One page of SCAN; the next cursor, None at the end."""
         (reply,) = self._in(database, [("SCAN", cursor or b"0", "COUNT", _PAGE)])
         if not (isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], list)):
@@ -247,8 +255,9 @@ class ScanSession:
             )
         keys = [key for key in dict.fromkeys(reply[1]) if isinstance(key, bytes)]
         wanted = self._wanted(keys)
-        self.progress.keys_skipped += len(keys) - len(wanted)
-        self._read(database, wanted, None)
+        if mark is None:
+            self.progress.keys_skipped += len(keys) - len(wanted)
+        self._read(database, wanted, mark)
         return None if reply[0] == b"0" else bytes(reply[0])  # type: ignore[arg-type]
 
     def _wanted(self, keys: Sequence[bytes]) -> list[bytes]:
@@ -256,7 +265,7 @@ class ScanSession:
         return [key for key in keys if not key.startswith(OWN_PREFIX) and (wants is None or wants(key))]
 
     def _read(self, database: int, keys: Sequence[bytes], mark: str | None) -> None:
-        """Read keys and write them; those that do not exist are deleted, if they are `mark`ed as changed."""
+        """Read keys and write them. With a `mark` they count as changes, and those that do not exist are deleted."""
         if not keys:
             return
         source = self.source
@@ -309,42 +318,52 @@ class ScanSession:
         """Remove what the source has no more, where all that the target holds has come from there."""
         wiring, target = self.wiring, self.target
         held = [number for number in sorted(wiring.checkpoint.held) if wiring.filter.wants(number)]
-        others = target.facts.cluster or bool(self._others())
-        if held or others:
-            self.meter.log(
-                Level.WARNING,
-                "scan.not_swept",
-                "keys that the source has deleted unseen stay in the target"
-                + (
-                    ", to which other links write too"
-                    if others
-                    else " in databases that held keys before the task began"
+        # The masters of a cluster, each with its part of the keys.
+        places = (
+            [target.endpoint_at(address) for address in target.map.masters]
+            if isinstance(target, ClusterTarget)
+            else [target.endpoint]
+        )
+        with contextlib.ExitStack() as stack:
+            clients = [
+                stack.enter_context(Client(place, timeout=self.config.timeout, name=self.source.name))
+                for place in places
+            ]
+            others = any(self._others(client) for client in clients)
+            if held or others:
+                self.meter.log(
+                    Level.WARNING,
+                    "scan.not_swept",
+                    "keys that the source has deleted unseen stay in the target"
+                    + (
+                        ", to which other links write too"
+                        if others
+                        else " in databases that held keys before the task began"
+                    )
+                    + " (a comparison lists them)",
+                    databases=None if others else held,
                 )
-                + " (a comparison lists them)",
-                databases=None if others else held,
-            )
-        if others:
-            return
-        with Client(target.endpoint, timeout=self.config.timeout, name=self.source.name) as client:
-            for database in sorted(client.keyspace()):
-                if database in held or not wiring.filter.wants(database):
-                    continue
-                client.execute("SELECT", database)
-                for page in client.scan(count=_PAGE):
-                    keys = self._wanted(page)
-                    replies = self._in(database, [("PTTL", key) for key in keys])
-                    for key, reply in zip(keys, replies, strict=True):
-                        if isinstance(reply, ReplyError):
-                            raise self._refusal(reply, key)
-                    gone = [key for key, reply in zip(keys, replies, strict=True) if reply == -2]
-                    if gone:
-                        self._full.delete([(database, key) for key in gone], ("changes", len(gone)))
+            for client in clients if not others else []:
+                for database in sorted(client.keyspace()):
+                    if database not in held and wiring.filter.wants(database):
+                        self._sweep_database(client, database)
 
-    def _others(self) -> list[bytes]:
+    def _sweep_database(self, client: Client, database: int) -> None:
+        client.execute("SELECT", database)
+        for page in client.scan(count=_PAGE):
+            keys = self._wanted(page)
+            replies = self._in(database, [("PTTL", key) for key in keys])
+            for key, reply in zip(keys, replies, strict=True):
+                if isinstance(reply, ReplyError):
+                    raise self._refusal(reply, key)
+            gone = [key for key, reply in zip(keys, replies, strict=True) if reply == GONE]
+            if gone:
+                self._full.delete([(database, key) for key in gone], ("changes", len(gone)))
+
+    def _others(self, client: Client) -> list[bytes]:
         """Checkpoints of other links in the target."""
-        with Client(self.target.endpoint, timeout=self.config.timeout, name=self.source.name) as client:
-            pattern = OWN_PREFIX + b"checkpoint:*"
-            return [key for page in client.scan(pattern) for key in page if key != self.target.key]
+        pattern = OWN_PREFIX + b"checkpoint:*"
+        return [key for page in client.scan(pattern) for key in page if key != self.target.key]
 
     def _drain(self) -> None:
         while not self.pipeline.idle:
@@ -386,7 +405,7 @@ class ScanSession:
         begun = time.monotonic()
         self.progress.caught_up = False
         self.meter.log(Level.WARNING, "scan.again", f"{reason}: all keys are read again")
-        self._copy()
+        self._copy("changes")
         self._sweep()
         now = time.monotonic()
         self._clock_again = now + _AGAIN_SHARE * (now - begun)

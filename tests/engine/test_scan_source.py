@@ -25,9 +25,11 @@ from migrations_app.engine.errors import (
     UnsupportedData,
     UsageError,
 )
+from migrations_app.engine.keyfilter import KeyFilter
 from migrations_app.engine.source import scan
 from migrations_app.engine.source.notify import NotificationsMissing
 from migrations_app.engine.verify.report import as_text
+from tests.support.cluster import Cluster
 from tests.support.proxy import FaultProxy
 from tests.support.servers import Server
 from tests.support.wait import wait_for
@@ -182,6 +184,45 @@ def test_a_value_that_is_too_large_stops_the_link_by_name(
     assert "2 MB" in failure.message
 
 
+def test_only_the_chosen_keys(pair: tuple[Server, Server]) -> None:
+    """In both phases, and when keys that are gone are removed."""
+    source, target = pair
+    client = source.client()
+    client.mset({"in:1": 1, "in:2": 2, "out:1": 1})
+    target.client(db=4).set("out:2", "stays")
+    keys = KeyFilter(include_prefixes=(b"in:",))
+    for _ in range(2):
+        with following(source, target, keys=keys) as link:
+            settle(link)
+            client.set("out:3", 1)
+            client.incr("in:1")
+            wait_for(lambda: target.client().get("in:1") == client.get("in:1"), 10, link.told)
+            link.stop()
+        assert target.client().keys("out:*") == []
+        assert target.client(db=4).get("out:2") == b"stays"
+        client.delete("in:2")
+    assert target.client().keys("in:*") == [b"in:1"]
+
+
+def test_over_tls(redis_server: Callable[..., Server], shared: Shared) -> None:
+    """Bytes that are decrypted already wait where no poll of the socket sees them."""
+    source = redis_server("redis-7.0", tls=True, password="secret")
+    target = shared("redis-7.0", "target")
+    client = source.client()
+    client.mset({f"k{n}": "x" * (n * 37 % 5000) for n in range(3000)})
+    client.set("big", "y" * (20 << 20))
+    place = Endpoint(
+        host=source.host, port=source.port, password="secret", tls=True, tls_ca_pem=source.ca.read_text()
+    )
+    with following(place, target) as link:
+        settle(link)
+        client.mset({f"k{n}": n for n in range(0, 3000, 3)})
+        client.set("last", 1)
+        wait_for(lambda: target.client().get("last") == b"1", 20, link.told)
+    assert target.client().dbsize() == 3003
+    assert target.client().mget([f"k{n}" for n in range(3000)]) == client.mget([f"k{n}" for n in range(3000)])
+
+
 # --- following ------------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +288,8 @@ def test_each_kind_of_change_arrives(pair: tuple[Server, Server]) -> None:
         assert_equal(source, target)
         one.flushall()
         wait_for(lambda: target.client(db=6).dbsize() == 0, 20, link.told)
+        last = link.progress
+        assert last.keys_done == last.keys_total, "what is read again counts as changed"
 
 
 def test_groups_of_streams_are_followed(pair: tuple[Server, Server]) -> None:
@@ -445,6 +488,29 @@ def test_a_position_is_given_up_only_with_consent(pair: tuple[Server, Server]) -
     with following(source, target, followed=True) as link:
         assert isinstance(link.failure(), FullResyncNeeded)
     assert target.client().dbsize() == 1
+
+
+def test_into_a_cluster(pair: tuple[Server, Server]) -> None:
+    """Every master gets its part of the keys and of the changes; what is gone is removed from each after an interruption."""
+    source = pair[0]
+    client = source.client()
+    client.mset({f"k{n}": n for n in range(3000)})
+    for n in range(200):
+        client.rpush(f"l{n}", *range(n + 1))
+        client.set(f"e{n}", n, ex=500 + n)
+    with Cluster("redis-7.0") as cluster:
+        with following(source, cluster.nodes[0]) as link:
+            settle(link)
+            client.delete(*(f"k{n}" for n in range(500)))
+            client.rpush("l7", "more")
+            client.set("last", 1)
+            wait_for(lambda: not report(source, cluster.holders()[0]).differences, 30, link.told)
+            link.stop()
+        client.delete(*(f"k{n}" for n in range(500, 1000)))
+        with following(source, cluster.nodes[1], stop_when_caught_up=True) as link:
+            link.result()
+        assert "scan.not_swept" not in link.ports.events
+        assert_equal(source, cluster.holders()[0])
 
 
 # --- time to live, memory -------------------------------------------------------------------------------------------------
