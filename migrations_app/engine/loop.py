@@ -79,12 +79,16 @@ class Loop:
                 self._marker_ends = entry.offset
                 return True
             if key.removeprefix(_ORIGIN) in self.opposite:
-                raise errors.LinkLoop(
-                    f"link {_text(key.removeprefix(_ORIGIN))} has written something that may come from the target of this link, which has had "
-                    "another identity then"
+                # Connecting again brings the names that are known now.
+                raise errors.LinkLoopWaiting(
+                    f"link {_text(key.removeprefix(_ORIGIN))} has written something that may come from the target of this link, under a name "
+                    "of that server which is not known",
+                    advice="The link tries again. If that does not help, run a full synchronization of this link "
+                    "(delete its checkpoint key on the target).",
                 )
         elif name == b"HSET" and key == LINKS_KEY and not self.names.isdisjoint(args[3].split()):
             self.opposite.add(args[2])
+            self.names |= {name for name in args[3].split() if name != _MARKS}
         elif name == b"HMSET" and key.startswith(_CHECKPOINT):
             fields = dict(zip(args[2::2], args[3::2], strict=False))
             other = key.removeprefix(_CHECKPOINT)

@@ -625,8 +625,8 @@ class Session:
                 self.meter.log(
                     Level.WARNING,
                     "link.expiries_left",
-                    "stopped before the target had caught up: keys that were to expire soon have no expiry there yet; "
-                    "a new start sets it",
+                    "stopped before the target had caught up: keys that were to expire soon have no expiry there yet, and keys that "
+                    "expired there too early may be missing or wrong; a new start puts that right",
                     keys=self.deferred.left,
                 )
         self.meter.log(

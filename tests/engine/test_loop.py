@@ -247,6 +247,25 @@ def test_an_opposite_full_phase_that_is_not_marked_stops_the_link(pair: tuple[Se
         assert_equal(a, b)
 
 
+def test_a_marker_of_an_opposite_link_with_an_unknown_name(pair: tuple[Server, Server]) -> None:
+    """Neither sent back nor dropped: the link waits until the name is known."""
+    a, b = pair
+    register(a, b, INCREMENTAL)
+    with RunningLink(a, b, name="ab") as ab:
+        ab.wait_caught_up()
+        with a.client().pipeline(transaction=True) as pipe:
+            pipe.set("switchyard:origin:ba", "unknown")
+            pipe.incr("counter")
+            pipe.execute()
+        wait_for(lambda: "link.loop" in ab.ports.events, 20, ab.told)
+        assert not b.client().exists("counter")
+        stream = b.info("replication")["master_replid"]
+        a.client().hset(LINKS_KEY.decode(), "ba", f"{stream} unknown marks")
+        a.client().set("later", 1)
+        wait_for(lambda: b.client().exists("later"), 20, ab.told)
+        assert not b.client().exists("counter")
+
+
 def test_a_link_that_is_done_is_not_registered_any_more(pair: tuple[Server, Server]) -> None:
     a, b = pair
     a.client().set("key", 1)
