@@ -292,3 +292,15 @@ def test_a_source_that_does_not_tell_of_other_links(
         link.wait_caught_up()
         assert "link.loop_unknown" in link.ports.events
     assert pair[1].client().get("key") == b"1"
+
+
+def test_the_position_behind_much_that_is_left_out_is_stored(pair: tuple[Server, Server]) -> None:
+    """Else a link that only leaves out would need more and more of its source's backlog to go on after a kill."""
+    a, b = pair
+    stored = lambda: int(b.client().hget("switchyard:checkpoint:ab", "offset") or -1)  # noqa: E731
+    with RunningLink(a, b, name="ab", databases=frozenset({1})) as ab:
+        ab.wait_caught_up()
+        for number in range(30):
+            a.client().set(f"key:{number}", b"x" * 100_000)
+        wait_for(lambda: stored() > offset_of(a) - 1_100_000, 10, ab.told)
+        assert b.client().keys("key:*") == []
