@@ -38,13 +38,22 @@ def make(pair: tuple[Server, Server]) -> Iterator[Make]:
 
     yield noted
     for one in made:
-        wait_for(lambda one=one: one._future is None or one._future.done(), 10)
         one.close()
+
+
+def polled_until(deferred: Deferred, condition: Callable[[], bool], *, start: bool = True) -> None:
+    """Poll as the link's loop does."""
+
+    def turn() -> bool:
+        deferred.poll(start=start)
+        return condition()
+
+    wait_for(turn, 10)
 
 
 def ask(deferred: Deferred) -> None:
     """Until the answer is there and not yet used."""
-    wait_for(lambda: (deferred.poll(), deferred.cut is not None)[1], 10)
+    polled_until(deferred, lambda: deferred.cut is not None)
 
 
 def settled(deferred: Deferred, now: int = NOW) -> list[list[bytes]]:
@@ -74,7 +83,7 @@ def test_the_answer_holds_at_the_place_that_it_names(make: Make, pair: tuple[Ser
     source.set("key", 1, px=100_000)
     before = offset_of(pair[0])
     deferred = make("key")
-    wait_for(lambda: (deferred.poll(), deferred.holding)[1], 10)
+    polled_until(deferred, lambda: deferred.holding)
     ask(deferred)
     assert not deferred.holding
     assert deferred.cut is not None
@@ -239,7 +248,7 @@ def test_a_server_that_cannot_be_reached_is_asked_again(pair: tuple[Server, Serv
     nowhere = endpoint(pair[0], port=free_port())
     deferred = Deferred(nowhere, nowhere, "test", "switchyard:test:1", 5.0)
     deferred.poll()
-    wait_for(lambda: (deferred.poll(start=False), not deferred.busy)[1], 10)
+    polled_until(deferred, lambda: not deferred.busy, start=False)
     assert deferred.left is None
 
 
@@ -247,7 +256,7 @@ def test_a_refusal_is_raised_in_the_thread_of_the_link(pair: tuple[Server, Serve
     locked = endpoint(pair[1], username="nobody", password="wrong")
     deferred = Deferred(endpoint(pair[0]), locked, "test", "switchyard:test:1", 5.0)
     with pytest.raises(AuthError):
-        wait_for(lambda: deferred.poll(), 10)
+        ask(deferred)
 
 
 def test_a_source_that_does_not_let_values_be_read_stops_the_link(

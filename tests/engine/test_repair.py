@@ -79,7 +79,7 @@ def test_swapped_databases_while_expiries_wait(
 
 
 def user_keys(server: Server) -> set[bytes]:
-    return {key for key in server.client().keys("*") if not key.startswith(b"switchyard:")}
+    return {bytes(key) for key in server.client().keys("*") if not key.startswith(b"switchyard:")}
 
 
 def fill(client: redis.Redis) -> None:
