@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -187,13 +187,7 @@ def run(source: Side, target: Side, **options: Any) -> LinkResult:
 class EngineProcess:
     """`python -m migrations_app.engine …` with standard output and standard error in files. Always ended by `close`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *arguments: str | Path,
-        name: str = "engine",
-        variables: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, *arguments: str | Path, name: str = "engine") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.stdout, self.stderr = folder / f"{name}.out", folder / f"{name}.err"
         command = [sys.executable, "-m", "migrations_app.engine", *map(str, arguments)]
@@ -204,7 +198,7 @@ class EngineProcess:
                 stdout=out,
                 stderr=err,
                 cwd=ROOT,
-                env=environment() | dict(variables or {}),
+                env=environment(),
                 start_new_session=True,
             )
 

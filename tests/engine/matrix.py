@@ -8,7 +8,7 @@ of what the source was told, and a new start (with consent, where a full synchro
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
@@ -66,6 +66,7 @@ MATRIX: dict[str, dict[str, dict[str, str]]] = {
     "engine": {
         "kill-9": ALWAYS,
         "two-owners": ALWAYS,
+        "spool-disk-full": ALWAYS,
         "clock-forward": ALWAYS,
         "clock-back": ALWAYS,
     },
@@ -225,11 +226,16 @@ def stage(
     target: Server,
     *,
     folder: Path | None = None,
-    variables: dict[str, str] | None = None,
-    **options: Any,
+    extra: Sequence[str] = (),
+    large: int = 0,
 ) -> Iterator[Stage]:
-    """A link in the middle of a phase. With `folder` it is a process of its own, else a thread."""
+    """A link in the middle of a phase. With `folder` it is a process of its own (with `extra` arguments), else a thread.
+
+    In the full phase the snapshot has so many `large` keys behind the others.
+    """
     with ExitStack() as stack:
+        if phase == FULL and large:
+            populate(source, large)
         if phase == FULL:
             fill(source.url, keys=2500, big_value_bytes=1 << 20, large_elements=200, databases=DATABASES)
         writers = stack.enter_context(FaultProxy(source.address))
@@ -247,19 +253,25 @@ def stage(
         if phase != INCREMENTAL:
             scene.before.hook = scene.slow
         if folder is None:
-            scene.link = stack.enter_context(
-                RunningLink(scene.before, scene.behind, name=NAME, **({"timeout": 1.5} | options))
-            )
+            scene.link = stack.enter_context(RunningLink(scene.before, scene.behind, name=NAME, timeout=1.5))
         else:
-            scene.process = stack.enter_context(start(folder, scene, variables=variables))
+            scene.process = stack.enter_context(start(folder, scene, *extra))
         scene.wait_in_phase()
         yield scene
 
 
-def start(folder: Path, scene: Stage, *extra: str, variables: dict[str, str] | None = None) -> EngineProcess:
+def populate(source: Server, count: int) -> None:
+    """So many keys of 1 MB each that do not compress, in a database of their own, the last that a snapshot comes to."""
+    choose = Random(1)
+    with source.client(db=5) as client:
+        for number in range(count):
+            client.set(f"large:{number}", choose.randbytes(1 << 20))
+
+
+def start(folder: Path, scene: Stage, *extra: str) -> EngineProcess:
     """The engine as a process, through the proxies."""
     sides = [
         side.url_to(*proxy.address)
         for side, proxy in zip((scene.source, scene.target), scene.proxies, strict=True)
     ]
-    return EngineProcess(folder, "run", *sides, "--link", NAME, "--json", *extra, variables=variables)
+    return EngineProcess(folder, "run", *sides, "--link", NAME, "--json", *extra)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.support.wait import wait_for
 
 from .conftest import Shared
 from .links import EngineProcess, RunningLink, assert_audit, assert_equal, full_counts, offset_of
-from .matrix import FULL, GOES_ON, NAME, Stage, cells, stage, start
+from .matrix import FULL, GOES_ON, NAME, Stage, cells, populate, stage, start
 
 # Read at the start of every Python process that has its folder on the path: moves the wall clock once a file is there.
 CLOCK = """
@@ -27,6 +28,7 @@ def shifted(real, unit):
 time.time, time.time_ns = shifted(time.time, 1), shifted(time.time_ns, 10**9)
 """
 DAY = 86_400
+LARGE = 18  # keys of 1 MB: more than the buffers between engine and target take
 
 
 def to_the_end(scene: Stage, folder: Path) -> dict[str, object]:
@@ -66,11 +68,8 @@ def two_owners(scene: Stage, folder: Path) -> None:
     assert_audit(scene.target, expected)
 
 
-def move_clock(scene: Stage, folder: Path) -> None:
-    """While it runs. The same process comes to its end; expiries too are those of the source."""
-    (folder / "moved").touch()
-    scene.slow.quick.set()
-    scene.more()
+def catches_up_and_stops(scene: Stage, folder: Path) -> None:
+    """The process comes to its end by itself; a second one goes on from there."""
     goal = offset_of(scene.source)
     wait_for(lambda: scene.stored() >= ("incremental", goal) or not scene.alive, 30, scene.told)
     scene.process.signal(signal.SIGTERM)
@@ -78,12 +77,34 @@ def move_clock(scene: Stage, folder: Path) -> None:
     fulls = full_counts(scene.source)[0]
     to_the_end(scene, folder / "second")
     assert full_counts(scene.source)[0] == fulls
+
+
+def fill_disk(scene: Stage, folder: Path) -> None:
+    """The target stands still, and the spool may not grow beyond 1 MB: the source is held back until the target goes on."""
+    resource.prlimit(scene.process.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    scene.behind.stall()
+    scene.slow.quick.set()
+    if scene.phase != FULL:
+        populate(scene.source, LARGE)
+    scene.process.wait_for_words("spool.full")
+    scene.behind.resume()
+    scene.more()
+    catches_up_and_stops(scene, folder)
+
+
+def move_clock(scene: Stage, folder: Path) -> None:
+    """While it runs. The same process comes to its end; expiries too are those of the source."""
+    (folder / "moved").touch()
+    scene.slow.quick.set()
+    scene.more()
+    catches_up_and_stops(scene, folder)
     assert (folder / "moved.seen").exists()
 
 
 FAULTS: dict[str, Callable[[Stage, Path], None]] = {
     "kill-9": kill,
     "two-owners": two_owners,
+    "spool-disk-full": fill_disk,
     "clock-forward": move_clock,
     "clock-back": move_clock,
 }
@@ -105,7 +126,11 @@ def test_cell(
     target = shared("redis-7.0", "target")
     if fault.startswith("clock"):
         set_clock(tmp_path, DAY if fault == "clock-forward" else -DAY, monkeypatch)
-    with stage(phase, source, target, folder=tmp_path / "first") as scene:
+    spool = fault == "spool-disk-full"
+    extra = ("--spool-dir", str(tmp_path)) if spool else ()
+    with stage(
+        phase, source, target, folder=tmp_path / "first", extra=extra, large=LARGE if spool else 0
+    ) as scene:
         FAULTS[fault](scene, tmp_path)
 
 

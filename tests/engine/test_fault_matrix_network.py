@@ -38,6 +38,7 @@ ASKED_FOR = {
     "target restart": ["target-restart-with-persistence", "target-restart-without-persistence"],
     "target full": ["target-full"],
     "target turned replica": ["target-turned-replica"],
+    "disk full for the spool": ["spool-disk-full"],
     "clock moved": ["clock-forward", "clock-back"],
     "malformed bytes from the source": ["bytes-altered", "bytes-inserted"],
     "two owners at once": ["two-owners"],
