@@ -18,7 +18,7 @@ from migrations_app.engine.client import Client
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError
 from tests.support.ports import LOOPBACK, free_port
-from tests.support.sentinels import NAME, Watched
+from tests.support.sentinels import NAME, Sentinel, Watched
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
@@ -191,6 +191,29 @@ def test_sentinels_on_both_sides_with_passwords(watched: Make) -> None:
     assert target.servers[0].client().get("key:7") == b"7"
     with pytest.raises(EngineError, match="same server"):
         run(Endpoint.parse(source.url), source.servers[0])
+
+
+@pytest.mark.parametrize("sentinel_tls", [True, False], ids=["both", "server alone"])
+def test_tls_to_the_server_and_to_the_sentinels(
+    redis_server: Callable[..., Server], sentinel_tls: bool
+) -> None:
+    """`sentinels://` means both; a sentinel without TLS is asked in the clear only where the URL says so."""
+    server, target = redis_server("redis-7.0", tls=True), redis_server("redis-7.0")
+    server.client().set("k", "v")
+    sentinel = Sentinel(server.name, server.port, tls=server if sentinel_tls else None)
+    try:
+        url = f"sentinels://{LOOPBACK}:{sentinel.port}/{NAME}?ca_file={server.ca}"
+        right, wrong = ("", "&sentinel_tls=no") if sentinel_tls else ("&sentinel_tls=no", "")
+        run(Endpoint.parse(url + right), target)
+        assert target.client().get("k") == b"v"
+        assert refused(url + wrong).id in {
+            "connection.not_tls",
+            "sentinel.unreachable",
+            "connection.not_redis",
+        }
+        assert refused(url.partition("?")[0] + "?" + right.lstrip("&")).id == "connection.tls"
+    finally:
+        sentinel.close()
 
 
 def refused(url: str) -> EngineError:

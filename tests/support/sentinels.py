@@ -30,12 +30,16 @@ class Sentinel:
         quorum: int = 1,
         password: str = "",
         password_of_master: str = "",
+        tls: Server | None = None,
     ) -> None:
         self.port = free_port()
         self.password = password
         self.dir = Path(tempfile.mkdtemp(prefix="sy-"))
+        self._tls = tls  # a server whose certificates it uses, for its own port and for the master
+        names = ("tls-cert-file", "tls-key-file", "tls-ca-cert-file", "tls-auth-clients")
         lines = [
-            f"port {self.port}",
+            *([f"port 0\ntls-port {self.port}\ntls-replication yes"] if tls else [f"port {self.port}"]),
+            *([f"{name} {tls.config[name]}" for name in names] if tls else []),
             f"bind {LOOPBACK}",
             f"dir {self.dir}",
             "protected-mode no",
@@ -68,6 +72,8 @@ class Sentinel:
             password=self.password or None,
             socket_timeout=10,
             driver_info=None,
+            ssl=self._tls is not None,
+            ssl_ca_certs=str(self._tls.ca) if self._tls else None,
         )
 
     def ask(self, *words: Any) -> Any:
