@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         "sentinel://[user][:password]@host:port,host:port/master-name (?sentinel_user=NAME, ?sentinel_password=WORD) or\n"
         "sentinels://… (TLS)"
     )
-    source = "SOURCE may also be a snapshot file, rdb:///path/to/dump.rdb (--phases full)"
+    source = "SOURCE may also be a snapshot file, rdb:///path/to/dump.rdb (--phases full), or any node of a cluster"
     parser = _Parser(
         prog="python -m migrations_app.engine",
         description=__doc__,

@@ -393,6 +393,29 @@ def test_a_cluster_that_is_not_whole_is_refused(
     assert [key for key in target.client().keys("*") if not key.startswith(b"switchyard:")] == []
 
 
+def test_a_patient_start_waits_for_the_cluster(
+    own_cluster: Callable[..., Cluster], redis_server: Callable[..., Server]
+) -> None:
+    """A worker that takes a link over while a master is away goes on when it is back; without that it says what is wrong."""
+    cluster, target = own_cluster(node_timeout_ms=1000), redis_server("redis-7.0")
+    fill(cluster, 300)
+    away = cluster.holder(16383)
+    away.client().save()
+    away.kill()
+    wait_for(lambda: cluster.state(cluster.nodes[0])["cluster_state"] == "fail", 20)
+    with RunningLink(cluster.nodes[0], target) as link:
+        assert link.failure().id == "source.cluster_incomplete"
+    with RunningLink(cluster.nodes[0], target, patient_start=True) as link:
+        wait_for(lambda: "source.cluster_incomplete" in link.ports.events, 20, link.told)
+        link.stop()
+    with RunningLink(cluster.nodes[0], target, patient_start=True) as link:
+        wait_for(lambda: "source.cluster_incomplete" in link.ports.events, 20, link.told)
+        away.start()
+        settle(link, cluster, target)
+        link.stop()
+    assert_same(cluster, target)
+
+
 def test_a_name_is_of_a_cluster_or_of_a_server(cluster: Cluster, redis_server: Callable[..., Server]) -> None:
     server, target = redis_server("redis-7.0"), redis_server("redis-7.0")
     fill(cluster, 50)

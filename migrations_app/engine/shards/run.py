@@ -23,7 +23,7 @@ from migrations_app.engine.config import SPOOL_LEAST, LinkConfig, LinkResult, Me
 from migrations_app.engine.endpoint import Address, Endpoint, SlotOwner
 from migrations_app.engine.lookup import ask_seconds
 from migrations_app.engine.meter import Meter
-from migrations_app.engine.ports import Level, Ports, Progress, Wanted
+from migrations_app.engine.ports import Level, Phase, Ports, Progress, Wanted
 from migrations_app.engine.rate import Rate
 from migrations_app.engine.shards import layout
 from migrations_app.engine.shards.layout import Scope
@@ -33,6 +33,7 @@ from migrations_app.engine.topology import Topology
 
 _TURN: Final = 0.1  # seconds between two looks at what is wanted
 _TELL_EVERY: Final = 0.5
+_AGAIN_AFTER: Final = 2.0  # seconds, where the start has to wait
 _LOOK_EVERY: Final = 1.0  # … at the map of slots
 
 
@@ -47,14 +48,38 @@ class Attempts(Protocol):
 def run_shards(config: LinkConfig, ports: Ports, attempts: Attempts) -> LinkResult:
     """Run the links of all masters until all are done or stopped; raise what ended the first that failed, with its shard."""
     _check_config(config)
-    topology = _look(config)
-    scopes = _prepare(config, topology, ports)
+    begun = _begin(config, ports)
+    if begun is None:
+        return LinkResult(Outcome.STOPPED, Progress(phase=Phase.DONE))
+    topology, scopes = begun
     links = _Links(config, ports, topology, scopes, attempts)
     try:
         return links.run()
     except errors.SlotsMoved as error:
         _mark(config, ports, error)
         raise
+
+
+def _begin(config: LinkConfig, ports: Ports) -> tuple[Topology, list[Scope]] | None:
+    """Look at both sides: at once, or, with `patient_start`, within the retry time; None if the link is to stop meanwhile."""
+    until = time.monotonic() + (config.retry_seconds if config.patient_start else 0)
+    told = ""
+    while True:
+        try:
+            topology = _look(config)
+            return topology, _prepare(config, topology, ports)
+        except errors.EngineError as error:
+            passing = error.retryable or isinstance(error, errors.ClusterIncomplete)
+            if not passing or time.monotonic() > until:
+                raise
+            if error.message != told:
+                told = error.message
+                ports.log(Level.WARNING, error.id, f"{told}; trying again")
+        again = time.monotonic() + _AGAIN_AFTER
+        while time.monotonic() < again:
+            if ports.wanted() is Wanted.STOP:
+                return None
+            time.sleep(_TURN)
 
 
 def _check_config(config: LinkConfig) -> None:
