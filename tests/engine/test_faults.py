@@ -256,6 +256,26 @@ def test_a_snapshot_that_is_cut_short_again_and_again_ends_the_link(
     assert_equal(source, target)
 
 
+def test_a_damaged_length_that_goes_beyond_the_snapshot_ends_the_link(
+    pair: tuple[Server, Server], fault_proxy: MakeProxy
+) -> None:
+    """A string says that it is longer than all that comes: it would take in the end of the snapshot, and then the stream."""
+    source, target = pair
+    source.client().set("key", bytes(range(256)) * 2000)
+    proxy = fault_proxy(source)
+    length = len(bytes(range(256)) * 2000).to_bytes(4, "big")
+    happened = proxy.replace_once(b"\x80" + length, b"\x80\x7f\xff\xff\xff")
+    source.client().config_set("rdbcompression", "no")
+    try:
+        with RunningLink(proxy, target) as link:
+            error = link.failure(30)
+    finally:
+        source.client().config_set("rdbcompression", "yes")
+    assert happened.is_set()
+    assert isinstance(error, SnapshotError), link.told()
+    assert not target.client().exists("key")
+
+
 def test_flushes_in_the_stream_keep_the_checkpoint(pair: tuple[Server, Server]) -> None:
     """FLUSHALL and FLUSHDB travel; the position goes on from behind them, in a new process too."""
     source, target = pair

@@ -163,3 +163,14 @@ def test_any_bytes_are_understood_or_refused(data: bytes, cuts: list[int]) -> No
             decode(pieces(head + data, cuts), body=10**9)
         except EngineError:
             continue
+
+
+@pytest.mark.parametrize("cuts", [[], [100], list(range(60, 140))])
+def test_a_mark_that_was_read_as_data(cuts: list[int]) -> None:
+    """Nobody has found the end of the snapshot before it, and more comes: a damaged length would swallow the stream."""
+    decoder = PsyncDecoder()
+    data = b"+FULLRESYNC %b 7\r\n$EOF:%b\r\n" % (ID.encode(), MARK) + BODY + MARK
+    for piece in pieces(data, cuts):
+        decoder.feed(piece)
+    with pytest.raises(SnapshotError, match="end mark"):
+        decoder.feed(STREAM)

@@ -112,6 +112,10 @@ class PsyncDecoder:
                 events.append(StreamBytes(data))
                 return events
             if self._state is _State.MARKED:
+                if self._buffer == self._mark:
+                    # Read as part of a value: a length is damaged, and the end would be waited for until the stream has filled it.
+                    raise SnapshotError("the snapshot's end mark has come before its end")
+                self._buffer = (self._buffer + data[-MARK_LENGTH:])[-MARK_LENGTH:]
                 events.append(SnapshotBytes(data))
                 return events
             if self._state is _State.SIZED:
