@@ -30,7 +30,7 @@ _STORE_LAST: Final = frozenset(b"SORT GEORADIUS GEORADIUSBYMEMBER COPY".split())
 DERIVE: Final = _MOVE | _SCRIPT | _STORE_FIRST | _STORE_LAST
 SUSPICIOUS: Final = RENEW | DERIVE | {b"HSETEX"}
 
-# What a server says to a command whose key is missing, or is another one than on the source.
+# What a server says to a command whose key is missing, or has been made anew. Any other error is a divergence.
 _MISSING: Final = (
     "ERR no such key",
     "ERR index out of range",
@@ -38,9 +38,6 @@ _MISSING: Final = (
     "ERR The XGROUP subcommand requires the key to exist",
     "ERR The ID specified in X",
     "NOGROUP ",
-    "BUSYGROUP ",
-    "BUSYKEY ",
-    "WRONGTYPE ",
 )
 
 
