@@ -95,6 +95,8 @@ def _line(progress: Progress) -> str:
             parts.append(f"lag {progress.lag_bytes} bytes, {progress.lag_seconds:.1f} s")
         elif progress.lag_seconds is not None:
             parts.append(f"lag {progress.lag_seconds:.1f} s")
+        if progress.latency_ms is not None:
+            parts.append(f"latency {progress.latency_ms} ms")
     parts.append(f"{progress.bytes_in / 2**20:.1f} MB received")
     if progress.spool_bytes:
         parts.append(f"{progress.spool_bytes / 2**20:.1f} MB of it in the spool")
@@ -173,6 +175,20 @@ def _parser() -> argparse.ArgumentParser:
         default=120.0,
         metavar="N",
         help="how long a lost side is tried again (120)",
+    )
+    run.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="after which a side that does not answer is lost (60)",
+    )
+    run.add_argument(
+        "--heartbeat",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="write a key of the link's own to the source so often, to measure the latency (0: never)",
     )
     run.add_argument(
         "--commands",
@@ -346,6 +362,8 @@ def _run(args: argparse.Namespace, stop: _Stop) -> int:
         allow_full_resync=args.allow_full_resync,
         keys=_keys(args),
         commands=_choices(args.commands, args.without_commands),
+        timeout=args.timeout,
+        heartbeat_seconds=args.heartbeat,
         spool_folder=args.spool_dir,
         spool_limit=args.spool_limit,
     )

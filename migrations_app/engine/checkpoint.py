@@ -59,6 +59,11 @@ def repair_key(link: str) -> bytes:
     return OWN_PREFIX + b"repair:" + link.encode()
 
 
+def heartbeat_key(link: str) -> bytes:
+    """Of the string, in the source, that tells how long a write takes to the target."""
+    return OWN_PREFIX + b"heartbeat:" + link.encode()
+
+
 def client_name(link: str, epoch: int) -> str:
     """How connections of a link are named on both servers (CLIENT SETNAME)."""
     return f"{client_prefix(link)}{epoch}"

@@ -18,9 +18,10 @@ from typing import Final
 
 from migrations_app.engine import errors, kernel, keys
 from migrations_app.engine.incremental import IncrementalPhase, doubtful
-from migrations_app.engine.kernel import Emitted, Entry, StreamKernel
+from migrations_app.engine.kernel import Emitted, Entry, StreamBatch, StreamKernel
 from migrations_app.engine.ports import Level
 from migrations_app.engine.protocol.resp import encode, encode_many
+from migrations_app.engine.source.heartbeat import Heartbeat
 from migrations_app.engine.source.watch import SourceWatch
 from migrations_app.engine.target.cluster import ClusterTarget, applied_key
 from migrations_app.engine.target.cluster_pipeline import ClusterPipeline
@@ -61,7 +62,7 @@ class Segment:
 class ClusterIncrementalPhase(IncrementalPhase):
     """As the one towards a server; what is inherited is the choice of commands, their expiries, and the end of the stream."""
 
-    def __init__(self, wiring: Wiring, watch: SourceWatch) -> None:
+    def __init__(self, wiring: Wiring, watch: SourceWatch, heartbeat: Heartbeat | None = None) -> None:
         assert isinstance(wiring.target, ClusterTarget)
         assert isinstance(wiring.pipeline, ClusterPipeline)
         self._target: ClusterTarget = wiring.target
@@ -81,7 +82,7 @@ class ClusterIncrementalPhase(IncrementalPhase):
         self._ahead = self._look_at_marks(checkpoint.offset)
         self._ahead_to = max(self._ahead.values(), default=0)
         self._pipeline.on_move(self._target.check_mark)
-        super().__init__(wiring, watch)
+        super().__init__(wiring, watch, heartbeat)
         self._table = self._actions()
         handled = {kernel.SELECT, kernel.MULTI, kernel.EXEC, kernel.DROP, kernel.CONTROL}
         self._kernel = StreamKernel(
@@ -90,6 +91,7 @@ class ClusterIncrementalPhase(IncrementalPhase):
             offset=checkpoint.offset,
             database=checkpoint.database,
             databases=wiring.config.databases,
+            own=self._own,
         )
 
     # --- what is there already ----------------------------------------------------------------------------------------
@@ -118,13 +120,6 @@ class ClusterIncrementalPhase(IncrementalPhase):
         """Whether so much waits for the target that nothing more should be read."""
         return self.in_flight and sum(segment.size for segment in self._segments) > _OPEN_LIMIT
 
-    def feed(self, data: bytes) -> bool:
-        """Take a block of the stream; whether the source has asked for an acknowledgement."""
-        self._routed = 0
-        getack = super().feed(data)
-        self._wiring.throttle.took(self._routed, 0, time.monotonic())
-        return getack
-
     def confirmed(self, kind: str, segment: Segment) -> None:  # type: ignore[override]
         """Something that was sent is confirmed: a segment (`applied`), by its replicas (`secured`), or the checkpoint (`stored`)."""
         if kind == "applied":
@@ -145,7 +140,7 @@ class ClusterIncrementalPhase(IncrementalPhase):
             for slot in segment.slots:
                 self._fresh[slot] = segment.offset
                 self._last[self._target.map.of(slot)] = slot, segment.offset
-            self._progress.applied_offset = segment.offset
+            self._applied(segment.offset)
             self._due = segment
             self.in_flight = False
         self._close()
@@ -161,6 +156,13 @@ class ClusterIncrementalPhase(IncrementalPhase):
                 self._close()
         settled = super().look()
         return settled and not self._segments and self._due is None and self._storing is None
+
+    def keep_position(self) -> None:
+        """Have the checkpoint written for a part of the stream that held nothing to apply."""
+        waits = self._segments or self.in_flight or self._due is not None or self._storing is not None
+        if not waits and self._boundary and self._safe[0] > self._stored:
+            self._due = Segment(*self._safe)
+            self._store()
 
     def store_position(self) -> None:
         """Write the checkpoint for what is confirmed, and for a part of the stream that held nothing to apply."""
@@ -182,7 +184,7 @@ class ClusterIncrementalPhase(IncrementalPhase):
             if not segments:
                 if self._boundary:
                     # Nothing to apply up to here (PING, other databases): the position moves on by itself.
-                    self._progress.applied_offset = self._safe[0]
+                    self._applied(self._safe[0])
                 return
             segment = segments[0]
             if segment.whole is not None:
@@ -276,7 +278,7 @@ class ClusterIncrementalPhase(IncrementalPhase):
             target.everywhere(*_repeatable(args))
             self._due = segment
         self._progress.commands += segment.commands
-        self._progress.applied_offset = segment.offset
+        self._applied(segment.offset)
 
     # --- where commands go ------------------------------------------------------------------------------------------
 
@@ -309,6 +311,10 @@ class ClusterIncrementalPhase(IncrementalPhase):
         if self._ahead and entry.offset > self._ahead_to:
             self._ahead = {}
         return []
+
+    def _records(self, batch: StreamBatch) -> int:
+        routed, self._routed = self._routed, 0
+        return routed
 
     def _segment(self) -> Segment:
         """The one that is being filled."""

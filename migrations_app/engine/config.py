@@ -63,7 +63,8 @@ class LinkConfig:
     `commands` chooses what is applied of the stream, by database, and under None for the databases that have no choice of their own.
     `spool_folder` and `spool_limit` (bytes) say
     where the link may keep what the source sends while the target does not keep up, and how much of it; None is a folder of the
-    system for such files, a limit of 0 switches that off.
+    system for such files, a limit of 0 switches that off. With `heartbeat_seconds` the link writes a key of its own to the source so
+    often (and never to the target), to measure how long a write takes; 0 for never.
     """
 
     name: str
@@ -85,6 +86,7 @@ class LinkConfig:
     spool_folder: str | None = None
     spool_limit: int = SPOOL_LIMIT
     shard: Scope | None = None
+    heartbeat_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         check_name(self.name if self.shard is None else self.name.partition("@")[0])
@@ -116,6 +118,12 @@ class LinkConfig:
             raise UsageError(f"{self.target}: a snapshot file cannot be the target; nothing was changed")
         if self.source == self.target:
             raise UsageError("source and target are the same address; nothing was changed")
+        if self.heartbeat_seconds and not 0.1 <= self.heartbeat_seconds <= 3600:
+            raise UsageError(
+                f"a heartbeat every {self.heartbeat_seconds:g} s: give 0.1 to 3600 s, or 0 for none"
+            )
+        if not 0.1 <= self.timeout < float("inf"):
+            raise UsageError(f"{self.timeout:g} s is no time-out: give at least 0.1 s")
         if self.spool_limit and self.spool_limit < SPOOL_LEAST:
             raise UsageError(
                 f"a spool of {self.spool_limit} bytes is too small: give it {SPOOL_LEAST // 2**20} MB, or 0 for none"

@@ -224,6 +224,20 @@ class UnknownCommand(UnsupportedData):
     advice = "The command is not known to this version of the engine; nothing of it was applied."
 
 
+class OutputBufferExceeded(ConnectionLost):
+    """The source has cut the link because more waited for it than the source keeps for a replica."""
+
+    id = "source.output_buffer"
+    advice = "Raise client-output-buffer-limit of the replicas on the source."
+
+
+class SourceImpatient(ConnectionLost):
+    """The source has cut the link because it had not read, or not answered, for longer than repl-timeout."""
+
+    id = "source.repl_timeout"
+    advice = "Raise repl-timeout on the source, and give the link a spool (--spool-limit) where the target is slower than the source."
+
+
 class SpoolError(EngineError):
     """What was kept on disk cannot be read again. The link goes on where the target stands."""
 

@@ -11,10 +11,11 @@ from migrations_app.engine.checkpoint import OWN_PREFIX
 from migrations_app.engine.commands import EXPIRES, RENAMES
 from migrations_app.engine.downgrade import Downgrade
 from migrations_app.engine.filter import destination_of
-from migrations_app.engine.kernel import RULE, RULE_LONG, Emitted, Entry, StreamKernel
+from migrations_app.engine.kernel import RULE, RULE_LONG, Emitted, Entry, StreamBatch, StreamKernel
 from migrations_app.engine.keys import keys_of
 from migrations_app.engine.ports import Level, Phase
 from migrations_app.engine.protocol.resp import encode_many
+from migrations_app.engine.source.heartbeat import Heartbeat
 from migrations_app.engine.source.watch import SourceWatch
 from migrations_app.engine.suspects import DERIVE, SUSPICIOUS, missed, suspects
 from migrations_app.engine.target.pipeline import Group, in_databases
@@ -33,9 +34,10 @@ _DOUBT_SECONDS = (
 class IncrementalPhase:
     """`feed` it the stream, tell it what is `confirmed`, and let it `look` as often as the loop turns."""
 
-    def __init__(self, wiring: Wiring, watch: SourceWatch) -> None:
+    def __init__(self, wiring: Wiring, watch: SourceWatch, heartbeat: Heartbeat | None = None) -> None:
         self._wiring = wiring
         self._watch = watch
+        self._heartbeat = heartbeat
         self._progress = wiring.meter.progress
         version = wiring.target.facts.version
         self._expiry = expiry.ExpiryRule(
@@ -56,7 +58,7 @@ class IncrementalPhase:
             offset=checkpoint.offset,
             database=checkpoint.database,
             databases=wiring.config.databases,
-            own=wiring.loop.own,
+            own=self._own,
         )
         self._kernel.target_database = 0
         self._spares = (
@@ -73,7 +75,7 @@ class IncrementalPhase:
         self._flying = self._doubted  # … of the transaction that is under way
         self._since = float("-inf")  # as `_open_since`, of the block that is taken in
         self._boundary = True
-        self._received = checkpoint.offset  # of the stream, complete commands or not
+        self.received = checkpoint.offset  # of the stream, complete commands or not
         self._safe = (checkpoint.offset, checkpoint.database)  # up to which the stream is taken in
         self._stored = checkpoint.offset  # of the checkpoint in the target
         self._entered = time.monotonic()
@@ -97,20 +99,20 @@ class IncrementalPhase:
         self.begun = True
         getack = False
         cut = self._cut
-        if cut is not None and self._received <= cut < self._received + len(data):
-            head = cut - self._received
+        if cut is not None and self.received <= cut < self.received + len(data):
+            head = cut - self.received
             getack = bool(head) and self._take(data[:head])
             self._settle()
             data = data[head:]
         return self._take(data) or getack
 
     def _take(self, data: bytes) -> bool:
-        self._received += len(data)
+        self.received += len(data)
         self._since = self._watch.since(self._kernel.offset)
         if self._spares:
             self._kernel.far_from = self._guarded()
         batch = self._kernel.feed(data)
-        self._wiring.throttle.took(batch.commands, len(data), time.monotonic())
+        self._wiring.throttle.took(self._records(batch), len(data), time.monotonic())
         if batch.data:
             self._put(b"".join(batch.data), batch.commands)
         self._take_notes()
@@ -131,7 +133,8 @@ class IncrementalPhase:
             for database, key in doubted:
                 deferred.note_repair(database, key)
         self._progress.commands += commands
-        self._progress.applied_offset = self._stored = offset
+        self._stored = offset
+        self._applied(offset)
         self.in_flight = False
         if deferred.unwritten and self._boundary and self._open is None:
             self._put(b"", 0)
@@ -142,7 +145,7 @@ class IncrementalPhase:
         progress, watch, deferred = self._progress, self._watch, self._wiring.deferred
         applied = progress.applied_offset
         deferred.poll(start=progress.caught_up)
-        if self._cut is not None and self._received >= self._cut:
+        if self._cut is not None and self.received >= self._cut:
             self._settle()
         if applied is None or watch.sampled_at < self._entered:
             return False
@@ -168,7 +171,7 @@ class IncrementalPhase:
     def _settle(self) -> None:
         """What the source has said holds here, behind everything that is taken in."""
         deferred = self._wiring.deferred
-        here = self._cut == self._received == self._safe[0] and self._boundary
+        here = self._cut == self.received == self._safe[0] and self._boundary
         # Before 4.0 a server does not tell the name of its stream; one that is read with SYNC is not known by it.
         known = self._wiring.checkpoint.replication_id
         if not here or (deferred.replication_id and known and deferred.replication_id != known):
@@ -181,11 +184,26 @@ class IncrementalPhase:
             self._put(data, count, own=True)
             self._close()
 
+    def _records(self, batch: StreamBatch) -> int:
+        """What of a block counts towards the limit of the speed."""
+        return batch.commands
+
+    def keep_position(self) -> None:
+        """Have the checkpoint written for a part of the stream that held nothing to apply, so that it does not fall behind for ever."""
+        if self._open is None and self._boundary and not self.in_flight and self._safe[0] > self._stored:
+            self._put(b"", 0, own=True)
+            self._close()
+
     def store_position(self) -> None:
-        """Write the checkpoint for a part of the stream that held nothing to apply."""
+        """The same at the end of an attempt, and wait for it."""
         offset, wiring = self._progress.applied_offset, self._wiring
         if self._open is None and wiring.pipeline.idle and offset is not None and offset > self._stored:
             wiring.target.run([wiring.checkpoint.at(*self._safe).command(wiring.config.name)])
+
+    def _applied(self, offset: int) -> None:
+        self._progress.applied_offset = offset
+        if self._heartbeat is not None:
+            self._heartbeat.applied(offset)
 
     def _put(self, data: bytes, commands: int, *, own: bool = False) -> None:
         """Add to the open transaction, or open one; `own` commands are the engine's and do not count as the source's."""
@@ -209,7 +227,7 @@ class IncrementalPhase:
             return
         if self._open is None:
             # Nothing to apply up to here (PING, other databases): the position moves on by itself, and is stored now and then.
-            self._progress.applied_offset = self._safe[0]
+            self._applied(self._safe[0])
             if self._safe[0] - self._stored < _STORE_EVERY:
                 return
             self._put(b"", 0)
@@ -320,6 +338,12 @@ class IncrementalPhase:
             database=database,
         )
         return True
+
+    def _own(self, entry: Entry) -> bool:
+        """A command on a key of the product. Whether the rest of its transaction is left out, too."""
+        if self._heartbeat is not None:
+            self._heartbeat.seen(entry)
+        return self._wiring.loop.own(entry)
 
     def _near(self, at: int) -> bool:
         """Whether an expiry at that time (ms) must be left out for now."""

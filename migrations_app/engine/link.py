@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,11 @@ __all__ = ["LinkConfig", "LinkResult", "Outcome", "Phases", "run_link"]
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
+_JITTER = (
+    0.25  # of a pause, more or less: many links that lose the same server do not come back at the same moment
+)
+_LASTED = 10.0  # seconds after which a connection was no mere attempt
+_SHOW_EVERY = 0.5
 _SNAPSHOT_ATTEMPTS = 3
 
 
@@ -56,7 +62,8 @@ def _attempts(
             if config.method is Method.SCAN
             else Session(config, meter, epoch)
         )
-        before = (progress.applied_offset, progress.full_syncs, progress.keys_done)
+        applied, begun = progress.applied_offset, time.monotonic()
+        commands, keys = progress.commands, progress.keys_done
         try:
             outcome = session.run()
         except errors.EngineError as error:
@@ -71,25 +78,35 @@ def _attempts(
         worked = worked or session.connected
         if not worked:
             raise failure
-        snapshots_lost = snapshots_lost + 1 if in_full else 0
+        # A full phase that has only just begun again is no success, nor is a stream that has only been resumed.
+        succeeded = progress.applied_offset not in (None, applied) or progress.commands != commands
+        if config.method is Method.SCAN or config.source.file:
+            succeeded = succeeded or progress.keys_done != keys
+        snapshots_lost = snapshots_lost + 1 if in_full else 0 if succeeded else snapshots_lost
         if snapshots_lost >= _SNAPSHOT_ATTEMPTS:
             raise errors.SnapshotError(
                 f"the snapshot was cut short {snapshots_lost} times in a row; the last time: {failure.message}",
-                advice="Raise the replica's client-output-buffer-limit and repl-timeout on the source, or use a steadier network.",
+                advice=failure.advice
+                if isinstance(failure, errors.OutputBufferExceeded | errors.SourceImpatient)
+                else "Raise the replica's client-output-buffer-limit and repl-timeout on the source, or use a steadier network.",
             )
         now = time.monotonic()
-        if (
-            failing_since is None
-            or (progress.applied_offset, progress.full_syncs, progress.keys_done) != before
-        ):
-            failing_since, pause = now, _FIRST_PAUSE
+        if failing_since is None or in_full or succeeded:
+            failing_since = now
+        if now - begun > _LASTED:
+            pause = _FIRST_PAUSE
         if now - failing_since > config.retry_seconds:
             raise errors.RetryTimeExceeded(
                 f"no success within the retry time of {config.retry_seconds / 60:g} minutes; the last failure: {failure.message}"
             )
         progress.reconnects += 1
         progress.caught_up = False
-        meter.log(Level.WARNING, failure.id, f"{failure.message}; trying again", attempt=progress.reconnects)
+        progress.lag_bytes = progress.lag_seconds = progress.latency_ms = None  # nobody knows
+        progress.spool_bytes, progress.spool_full = 0, False
+        told = f"{failure.message}; trying again"
+        if isinstance(failure, errors.OutputBufferExceeded | errors.SourceImpatient):
+            told += f". {failure.advice}"
+        meter.log(Level.WARNING, failure.id, told, attempt=progress.reconnects)
         meter.phase(Phase.RETRYING)
         if _pause(pause, meter) is Wanted.STOP:
             meter.phase(Phase.DONE)
@@ -99,9 +116,13 @@ def _attempts(
 
 def _pause(seconds: float, meter: Meter) -> Wanted:
     """Wait, but not longer than the owner wants the link."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds * random.uniform(1 - _JITTER, 1 + _JITTER)
+    show_at = 0.0
     while (left := until - time.monotonic()) > 0:
         if meter.wanted() is Wanted.STOP:
             return Wanted.STOP
+        if time.monotonic() >= show_at:
+            show_at = time.monotonic() + _SHOW_EVERY
+            meter.report()
         time.sleep(min(0.1, left))
     return meter.wanted()

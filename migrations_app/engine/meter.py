@@ -23,6 +23,10 @@ class Meter:
         self.anew = False  # the next attempt has to begin with a full phase, whatever the checkpoint says
         self.may_finish: Callable[[], bool] = lambda: True  # of a link that ends when it has caught up
         self.target_memory = ClusterMemory()
+        self.heartbeat_told = self.heartbeat_refused = False  # once for the link, not for each attempt
+        self.source_seen: tuple[float, int] | None = (
+            None  # monotonic, and where the source's stream ended then
+        )
         self._samples: list[tuple[float, int, int, int]] = []
 
     def wanted(self) -> Wanted:

@@ -7,6 +7,8 @@ Acknowledgements and questions of the owner go on meanwhile.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import select
 import time
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from migrations_app.engine.checkpoint import (
     INCREMENTAL,
     checkpoint_key,
     client_name,
+    heartbeat_key,
     scripts_key,
 )
 from migrations_app.engine.clock import Clock
@@ -31,6 +34,7 @@ from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.filter import Filter
 from migrations_app.engine.full import FullPhase
 from migrations_app.engine.incremental import IncrementalPhase
+from migrations_app.engine.keys import slot
 from migrations_app.engine.loop import Loop, meet, origin_key
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Wanted
@@ -41,7 +45,9 @@ from migrations_app.engine.shards import clearing
 from migrations_app.engine.shards.filter import ShardFilter
 from migrations_app.engine.shards.layout import Scope
 from migrations_app.engine.source.base import Source
+from migrations_app.engine.source.cut import Seen, explain, overflows_of
 from migrations_app.engine.source.file import FileSource, check_file
+from migrations_app.engine.source.heartbeat import Heartbeat
 from migrations_app.engine.source.psync import PsyncSource
 from migrations_app.engine.source.sync import SyncSource
 from migrations_app.engine.source.watch import SourceWatch
@@ -58,6 +64,7 @@ _ACK_EVERY = 1.0
 _ACK_UNTIL_STREAM = 0.1  # the source starts the stream at the first ACK after its child has ended
 _WANTED_EVERY = 0.1
 _PROGRESS_EVERY = 0.5
+_POSITION_EVERY = 10.0
 _SPOOL_AFTER = 0.5  # seconds of holding the source back, less those of not doing so, until the spool is used
 _SETTLE_WITHIN = 5.0
 _STOP_WITHIN = 5.0
@@ -93,8 +100,14 @@ class Session:
         self._source_lost: errors.EngineError | None = None
         self.spool = Spool("", 0)  # until it is known whether the source needs one
         self._throttle = Throttle()
+        self._heartbeat: Heartbeat | None = None
+        self._seen_before = meter.source_seen  # by earlier attempts
+        self._behind_since = 0.0  # monotonic; since when the source has had more than has come
+        self._acknowledged_at = self._stopped_reading_at = 0.0  # monotonic
+        self._unread = self._unanswered = 0.0  # seconds, the longest of this attempt
         self._bytes_out_before = meter.progress.bytes_out
         self._clock_wanted = self._clock_ack = self._clock_progress = 0.0
+        self._clock_position = time.monotonic() + _POSITION_EVERY
 
     # --- beginning and end ----------------------------------------------------------------------------------------
 
@@ -147,7 +160,11 @@ class Session:
         # The servers that were found, where the addresses are looked up: they all have to speak of the same one.
         source, target = self.source.endpoint, self.target.endpoint
         clock = Clock(self.source.facts.ahead)
-        self.watch = SourceWatch(source, name, config.timeout, clock) if self.source.follows else None
+        if self.source.follows and config.heartbeat_seconds and not self.meter.heartbeat_refused:
+            self._begin_heartbeat(config.heartbeat_seconds)
+        self.watch = (
+            SourceWatch(source, name, config.timeout, clock, self._heartbeat) if self.source.follows else None
+        )
         self.pipeline = pipeline_to(self.target, self.meter.log, config.retry_seconds)
         self.deferred = self._deferred(source, name)
         self._successors = (
@@ -301,6 +318,7 @@ class Session:
     def _loop(self) -> Outcome:
         source = self.source.connection
         poller = select.poll()
+        self._acknowledged_at = self._stopped_reading_at = time.monotonic()
         while True:
             outcome = self._timers()
             if outcome is not None:
@@ -311,10 +329,12 @@ class Session:
                 poller.register(source, select.POLLIN)
                 # While nothing was read nothing could come: the silence of the source counts from here.
                 source.last_received = time.monotonic()
+                self._unread = max(self._unread, source.last_received - self._stopped_reading_at)
             elif self._reading and not reading:
                 poller.unregister(
                     source
                 )  # with no event asked for, a hang-up would still wake the loop, for ever
+                self._stopped_reading_at = time.monotonic()
             self._reading = reading
             self.pipeline.register(poller)
             ready = source.buffered and reading
@@ -330,7 +350,14 @@ class Session:
                 return Outcome.COMPLETED
             self.pipeline.write()
             if self._source_lost is not None and not self._worth_finishing():
+                self._leave_position()
                 raise self._source_lost
+
+    def _leave_position(self) -> None:
+        """The nearer to its end the source is asked to go on, the more likely it can. Best effort."""
+        if self._incremental is not None:
+            with contextlib.suppress(errors.EngineError):
+                self._incremental.store_position()
 
     def _may_take(self) -> bool:
         """Whether more may be taken up for the target."""
@@ -394,6 +421,10 @@ class Session:
 
     def _lose_source(self, error: errors.EngineError) -> None:
         """The source's connection has ended. What it had sent before is still worth having, see `_worth_finishing`."""
+        if isinstance(error, errors.ConnectionLost):
+            overflows = overflows_of(self._replication)
+            seen = Seen(self._position, overflows, self._unread, self._unanswered)
+            error = explain(self.source.endpoint, error, seen)
         self._source_lost = error
         if self._worth_finishing():
             self.meter.log(
@@ -402,6 +433,17 @@ class Session:
                 f"{error.message}; what it had sent before is written first",
                 waiting=self.spool.size,
             )
+
+    @property
+    def _position(self) -> int | None:
+        """The byte of the source's stream up to which it has been read; None while that is not known."""
+        if self.watch is None or self.watch.base != 0:
+            return None
+        if self._incremental is not None:
+            return self._incremental.received + self.spool.size
+        if self._full is None or self._full.stream_from is None:
+            return None
+        return self._full.stream_from + self.spool.size  # which may hold some of the stream
 
     def _worth_finishing(self) -> bool:
         """Whether the lost source has left something that brings the link on: what follows then need not be asked for again.
@@ -478,16 +520,35 @@ class Session:
     def _why_full(self) -> str:
         """Why the source cannot go on where the checkpoint is, and what would have been needed."""
         info, checkpoint = self._replication, self.wiring.checkpoint
+        cannot = "the source cannot go on where the link stood"
         if checkpoint.replication_id not in {info.get("master_replid"), info.get("master_replid2")}:
-            return "the source cannot go on where the link stood: it was restarted or replaced, its replication ID is a new one"
-        size = int(info.get("repl_backlog_size", 0))
-        missing = int(info.get("master_repl_offset", 0)) - checkpoint.offset
-        if missing < 0:
-            return f"the source cannot go on where the link stood: its stream ends {-missing} bytes before that point"
-        return (
+            return (
+                f"{cannot}: it was restarted or replaced, or has had no replica for so long that it gave up its history "
+                "(repl-backlog-ttl); its replication ID is a new one"
+            )
+        end = int(info.get("master_repl_offset", 0))
+        if checkpoint.replication_id != info.get("master_replid"):
+            # From there on the history of the old master, which was promoted over, and that of this one are not the same.
+            end = min(end, int(info.get("second_repl_offset", 0)) - 1)
+        if checkpoint.offset > end:
+            return f"{cannot}: its stream ends {checkpoint.offset - end} bytes before that point"
+        size, missing = (
+            int(info.get("repl_backlog_size", 0)),
+            int(info.get("master_repl_offset", 0)) - checkpoint.offset,
+        )
+        reason = (
             f"the source no longer has the changes since byte {checkpoint.offset}: its backlog (repl-backlog-size) is "
             f"{size} bytes, at least {missing} would have been needed"
         )
+        if self._seen_before is not None:
+            seconds = time.monotonic() - self._seen_before[0]
+            written = int(info.get("master_repl_offset", 0)) - self._seen_before[1]
+            if written > 0:
+                reason += (
+                    f"; {written} bytes were written in the {seconds:.1f} s of the interruption, at this pace the backlog "
+                    f"covers {size * seconds / written:.1f} s"
+                )
+        return reason
 
     def _on_snapshot(self, data: bytes) -> None:
         if self._full is None:
@@ -530,13 +591,15 @@ class Session:
         if self._full is not None and self._full.stream_from is None:
             self.watch.find_base(self._received)
         following = ClusterIncrementalPhase if self.target.facts.cluster else IncrementalPhase
-        self._incremental = following(self.wiring, self.watch)
+        self._incremental = following(self.wiring, self.watch, self._heartbeat)
         self.meter.followed = True
         self._step = _Step.STREAM
 
     def _received(self) -> int | None:
         """Bytes of the stream of a source that names no offset; None while a command is incomplete."""
-        return self._stream_bytes if self.progress.received_offset == self._stream_bytes else None
+        if self.spool.size or self.progress.received_offset != self._stream_bytes:
+            return None
+        return self._stream_bytes
 
     def _on_stream(self, data: bytes) -> None:
         if self._incremental is None:
@@ -570,6 +633,10 @@ class Session:
             self._clock_progress = now + _PROGRESS_EVERY
             self._update()
             self.meter.report()
+        if now >= self._clock_position:
+            self._clock_position = now + _POSITION_EVERY
+            if stream is not None and self._stopping_since is None:
+                stream.keep_position()
         self._check_time_outs(now)
         # Nothing follows that could renew an expiry: then also the near ones are set.
         self.deferred.final = self._stopping_since is not None or (
@@ -586,6 +653,9 @@ class Session:
         return None
 
     def _acknowledge(self) -> None:
+        now = time.monotonic()
+        self._unanswered = max(self._unanswered, now - self._acknowledged_at)
+        self._acknowledged_at = now
         try:
             self.source.acknowledge(self.progress.applied_offset or 0)
         except errors.ConnectError as error:
@@ -603,12 +673,25 @@ class Session:
             raise errors.ConnectionTimeout(
                 f"{self.target.endpoint.address}: the target has not answered for {limit:g} s"
             )
-        if self._reading and now - self.source.connection.last_received > limit:
+        if self._reading and now - self._silent_since(now, limit) > limit:
             self._lose_source(
                 errors.ConnectionTimeout(
                     f"{self.source.endpoint.address}: the source has been silent for {limit:g} s"
                 )
             )
+
+    def _silent_since(self, now: float, limit: float) -> float:
+        """When the silence of the source began that tells of a lost connection.
+
+        In the stream a source with nothing to say is silent too, up to its repl-ping-replica-period. As long as it answers on another
+        connection and has no more than has come, that is no sign of anything.
+        """
+        last, stream, watch = self.source.connection.last_received, self._incremental, self.watch
+        if stream is None or watch is None or watch.offset is None or now - watch.sampled_at > limit:
+            return last
+        if watch.offset <= stream.received + self.spool.size:
+            self._behind_since = now
+        return max(last, self._behind_since)
 
     def _stop(self, now: float) -> Outcome | None:
         """End at a safe point: what is under way is confirmed first, an open transaction is left undone."""
@@ -653,13 +736,47 @@ class Session:
         """The counters that nobody keeps as they change."""
         progress = self.progress
         self._show_spool()
+        self._look_at_heartbeat()
         progress.bytes_out = self._bytes_out_before + self.pipeline.sent
         if self.watch is not None:
             progress.source_offset = self.watch.offset
+            if self.watch.offset is not None and self.watch.base == 0:
+                self.meter.source_seen = (self.watch.sampled_at, self.watch.offset)
         if self.watch is not None and progress.applied_offset is not None:
             progress.lag_bytes, progress.lag_seconds = self.watch.lag(progress.applied_offset)
         if self._full is not None and self._step is _Step.SNAPSHOT:
             self._full.show_percent()
+
+    def _begin_heartbeat(self, seconds: float) -> None:
+        key, shard = heartbeat_key(self.config.name), self.config.shard
+        if shard is not None:  # in a slot that this source serves
+            key = next(
+                one for one in (b"%s:{%d}" % (key, n) for n in itertools.count()) if shard.has(slot(one))
+            )
+        self._heartbeat = Heartbeat(key, seconds)
+        if not self.meter.heartbeat_told:
+            self.meter.heartbeat_told = True
+            self.meter.log(
+                Level.INFO,
+                "heartbeat.on",
+                f"the link writes the key {self._heartbeat.key.decode()} to database 0 of the source every {seconds:g} s, to measure "
+                "the latency; it does not go to the target",
+            )
+
+    def _look_at_heartbeat(self) -> None:
+        if self._heartbeat is None or self.meter.heartbeat_refused:
+            return
+        if (latency := self._heartbeat.latency()) is not None:
+            self.progress.latency_ms = latency
+        if not self._heartbeat.refused:
+            return
+        self.meter.heartbeat_refused = True
+        self.progress.latency_ms = None
+        self.meter.log(
+            Level.WARNING,
+            "heartbeat.refused",
+            f"the source does not take the heartbeat, so the latency is not measured: {self._heartbeat.refused}",
+        )
 
     def _show_spool(self) -> None:
         progress, spool = self.progress, self.spool

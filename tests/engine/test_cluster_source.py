@@ -536,3 +536,15 @@ def test_from_cluster_to_cluster(
     assert_verified(cluster, target.nodes[0])
     with RunningLink(cluster.nodes[0], cluster.nodes[1], name="itself") as link:
         assert "same cluster" in link.failure().message
+
+
+def test_the_heartbeat_of_each_master(cluster: Cluster, redis_server: Callable[..., Server]) -> None:
+    """In a slot that the master serves; the latency is that of the slowest."""
+    target = redis_server("redis-7.0")
+    with RunningLink(cluster.nodes[0], target, heartbeat_seconds=0.2) as link:
+        link.wait_caught_up()
+        wait_for(lambda: link.progress.latency_ms is not None, 20, link.told)
+        assert "heartbeat.refused" not in link.ports.events
+        for node in cluster.holders():
+            assert len(node.client().keys("switchyard:heartbeat:*")) == 1
+    assert target.client().keys("switchyard:heartbeat:*") == []

@@ -242,6 +242,9 @@ def test_without_a_spool_the_source_cuts_a_slow_link(
         wait_for(lambda: link.progress.reconnects > 0, 30, link.told)
         assert "for overcoming of output buffer limits" in source.log.read_text()
         assert link.progress.spool_bytes == 0
+        (told,) = [text for _, event, text in link.ports.lines if event == "source.output_buffer"][:1]
+        assert "16777216 bytes" in told
+        assert "CONFIG SET client-output-buffer-limit" in told
 
 
 @pytest.mark.parametrize("version", VERSIONS)

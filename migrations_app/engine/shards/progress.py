@@ -39,12 +39,13 @@ _SPECIAL: Final = {
     "lag_seconds",
     "caught_up",
     "spool_full",
+    "latency_ms",
     "databases",
 }
 
 
 def combined(shards: Sequence[Progress]) -> Progress:
-    """Counters are sums; the phase is that of the last, the lag the largest, and caught up are all or none."""
+    """Counters are sums; the phase is that of the last, lag and latency the largest, and caught up are all or none."""
     result = Progress()
     for field in fields(Progress):
         if field.name in _SPECIAL:
@@ -57,6 +58,7 @@ def combined(shards: Sequence[Progress]) -> Progress:
     seconds = [shard.lag_seconds for shard in shards]
     result.lag_seconds = None if None in seconds else max(value for value in seconds if value is not None)
     result.caught_up = all(shard.caught_up for shard in shards)
+    result.latency_ms = max((ms for shard in shards if (ms := shard.latency_ms) is not None), default=None)
     result.spool_full = any(shard.spool_full for shard in shards)
     for shard in shards:
         for database, count in shard.databases.items():

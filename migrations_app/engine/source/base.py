@@ -63,7 +63,7 @@ class Source(Protocol):
         """Database → (keys, of these with expiry); None where nobody knows before the end. Only before `start`."""
 
     def replication(self) -> dict[str, str]:
-        """INFO replication, as far as there is one. Only before `start`."""
+        """INFO replication and stats, as far as there is one. Only before `start`."""
 
     def start(self, replication_id: str, offset: int) -> None:
         """Ask for what follows byte `offset`; ("?", -1) asks for everything."""

@@ -45,8 +45,8 @@ class PsyncSource:
         return self._client.keyspace()
 
     def replication(self) -> dict[str, str]:
-        """INFO replication: identifiers, offset, backlog. Only before `start`."""
-        return self._client.info("replication")
+        """INFO replication and stats: identifiers, offset, backlog, counters. Only before `start`."""
+        return self._client.info("replication", "stats")
 
     def start(self, replication_id: str, offset: int) -> None:
         """Ask for what follows byte `offset`; ("?", -1) asks for everything."""

@@ -11,6 +11,7 @@ from migrations_app.engine.client import Client
 from migrations_app.engine.clock import Clock
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError
+from migrations_app.engine.source.heartbeat import Heartbeat
 
 _INTERVAL = 0.2  # seconds between two questions
 
@@ -30,11 +31,14 @@ class SourceWatch:
     Whoever asks for the offset asks for the time, too: `clock` follows the source's.
     """
 
-    def __init__(self, endpoint: Endpoint, name: str, timeout: float, clock: Clock) -> None:
+    def __init__(
+        self, endpoint: Endpoint, name: str, timeout: float, clock: Clock, heartbeat: Heartbeat | None = None
+    ) -> None:
         self._endpoint = endpoint
         self._name = name
         self._timeout = timeout
         self._clock = clock
+        self._heartbeat = heartbeat
         self._samples: deque[tuple[float, int]] = deque(maxlen=10_000)  # not reached yet
         # When the stream ended there for certain, the last time.
         self._known: deque[tuple[float, int]] = deque(maxlen=10_000)
@@ -87,6 +91,8 @@ class SourceWatch:
         while not self._stop.is_set():
             try:
                 client = client or Client(self._endpoint, timeout=min(5.0, self._timeout), name=self._name)
+                if self._heartbeat is not None:
+                    self._heartbeat.beat(client)
                 asked = time.monotonic()
                 received = self._received() if self._received is not None else None
                 info = client.info("replication")
