@@ -7,6 +7,7 @@ from migrations_app.engine.deferred import Deferred, Question
 from migrations_app.engine.protocol.resp import ReplyError
 from migrations_app.engine.target.cluster import ClusterTarget
 from migrations_app.engine.target.router import in_slot
+from migrations_app.engine.target.slots import Address
 
 
 class ClusterDeferred(Deferred):
@@ -20,8 +21,10 @@ class ClusterDeferred(Deferred):
         self._cluster, self._stamp = target, target.stamp()
 
     def _find(self, question: Question) -> None:
-        expiries, left = self._noted(self.key, self._most[0])
-        values, question.left_values = self._noted(self.repair_key, self._most[1])
+        # Asked anew: of a slot that has moved and is not written any more, nobody else would notice it.
+        masters = self._cluster.read_map(self._timeout).by_master()
+        expiries, left = self._noted(masters, self.key, self._most[0])
+        values, question.left_values = self._noted(masters, self.repair_key, self._most[1])
         question.left = left + question.left_values
         if expiries:
             question.expiries[0] = expiries
@@ -29,11 +32,11 @@ class ClusterDeferred(Deferred):
             question.values[0] = values
         question.stamp = self._stamp
 
-    def _noted(self, name: bytes, most: int) -> tuple[list[bytes], int]:
+    def _noted(self, masters: dict[Address, list[int]], name: bytes, most: int) -> tuple[list[bytes], int]:
         """Some of the keys that are noted under this name in any slot, and how many there are."""
         keys: list[bytes] = []
         left = 0
-        for address, slots in self._cluster.map.by_master().items():
+        for address, slots in masters.items():
             endpoint = self._cluster.endpoint_at(address)
             with Client(endpoint, timeout=self._timeout, name=self._name) as client:
                 counts = client.pipeline([("SCARD", in_slot(name, slot)) for slot in slots])

@@ -31,6 +31,7 @@ from migrations_app.engine.target.slots import REDIRECTS, Address, SlotMap, redi
 from migrations_app.engine.target.standalone import has_modules, kill_earlier, stamp_of
 
 _PAUSE = 0.05  # seconds before a question that a moving slot has refused is asked again
+_REDIRECTIONS = 5  # that are followed without a pause
 _AT_ONCE = 1024  # commands
 _REFRESH_EVERY = 1.0  # seconds
 _REPLICAS_WITHIN_MS = 10_000
@@ -102,12 +103,15 @@ class ClusterTarget:
         if not at_once and now - self._refreshed < _REFRESH_EVERY:
             return
         self._refreshed = now
+        self.map = self.read_map(self._timeout)
+
+    def read_map(self, timeout: float) -> SlotMap:
+        """What a master says now, over a connection of its own; may be called from any thread."""
         failure: errors.EngineError | None = None
         for address in self.map.masters:
             try:
-                with self._connect(address) as client:
-                    self.map = self._read_map(client)
-                    return
+                with Client(self.endpoint_at(address), timeout=timeout, name=self._name) as client:
+                    return self._read_map(client)
             except errors.ConnectError as error:
                 failure = error
         raise failure or errors.ClusterNotReady("no node of the target cluster can be reached")
@@ -189,6 +193,7 @@ class ClusterTarget:
 
         `following`: a key that has moved ahead of its slot is looked for where it is. `beside`: over other connections than those of the pipeline.
         """
+        redirections = 0
         deadline = time.monotonic() + self._timeout
         while True:
             address = self.map.of(slot)
@@ -208,6 +213,9 @@ class ClusterTarget:
             place = redirected(refused[0], address[0])
             if place is not None and refused[0].code == "MOVED":
                 self.map.moved(*place)
+                redirections += 1
+                if redirections < _REDIRECTIONS:
+                    continue
             elif place is not None and following:
                 with self._connect(place[1]) as other:
                     asked = [one for command in commands for one in (("ASKING",), command)]
@@ -324,6 +332,9 @@ class ClusterTarget:
                 replies = client.pipeline([(command, in_slot(name, number)) for number in some])
                 for number, reply in zip(some, replies, strict=True):
                     if isinstance(reply, ReplyError) and reply.code in REDIRECTS:
+                        place = redirected(reply, address[0])
+                        if place is not None and reply.code == "MOVED":
+                            self.map.moved(*place)
                         (reply,) = self._ask(number, [(command, in_slot(name, number))], following=True)
                     if isinstance(reply, ReplyError):
                         raise client.error(reply, command)
@@ -453,7 +464,11 @@ class ClusterTarget:
             )
             if replicas:
                 within = int(min(self._timeout * 500, _REPLICAS_WITHIN_MS))
-                confirmed = client.execute("WAIT", replicas, within)
+                (confirmed,) = client.pipeline([("WAIT", replicas, within)])
+                if isinstance(confirmed, ReplyError) and confirmed.code == "UNBLOCKED":
+                    raise errors.ClusterChanged(f"{client.endpoint.address}: {confirmed}")
+                if isinstance(confirmed, ReplyError):
+                    raise client.error(confirmed, "WAIT")
                 if not isinstance(confirmed, int) or confirmed < replicas:
                     behind.append(client.endpoint.address)
         return behind

@@ -277,6 +277,11 @@ class ClusterPipeline:
         if unit.waits_for and not unit.refusals:
             self._awaited(node, unit)
         if slot < 0:
+            if unit.refusals and unit.waits_for and unit.refusals[0].code not in {"NOPERM", "NOAUTH"}:
+                raise errors.ClusterChanged(
+                    f"{node.connection.endpoint.address}: this node of the target cluster is no master any more: "
+                    f"{unit.refusals[0].text}"
+                )
             if unit.refusals:
                 raise node.error(unit, unit.refusals[0])
             unit.owner.left -= 1
