@@ -91,7 +91,7 @@ def test_a_source_that_does_not_take_it(redis_server: MakeServer, how: str) -> N
         wait_for(lambda: source.info("replication")["master_link_status"] == "up", 20)
     else:
         client.config_set("maxmemory", 1)
-    with RunningLink(side, target, heartbeat_seconds=0.1) as link:  # type: ignore[arg-type]
+    with RunningLink(side, target, heartbeat_seconds=0.1) as link:
         wait_for(lambda: "heartbeat.refused" in link.ports.events, 20, link.told)
         link.wait_caught_up()
         pass_time(target.client(), 700)
@@ -118,4 +118,4 @@ def test_from_the_command_line(pair: tuple[Server, Server], tmp_path: Path) -> N
 )
 def test_times_that_cannot_be(options: dict[str, float]) -> None:
     with pytest.raises(UsageError):
-        LinkConfig(name="a", source=Endpoint(host="a"), target=Endpoint(host="b"), **options)  # type: ignore[arg-type]
+        LinkConfig(name="a", source=Endpoint(host="a"), target=Endpoint(host="b"), **options)
