@@ -53,6 +53,11 @@ class Downgrade:
     def names(self) -> frozenset[bytes]:
         return frozenset(self._handlers)
 
+    @property
+    def with_options(self) -> frozenset[bytes]:
+        """Those of `names` that it leaves as they are where no option stands in the place of the third argument."""
+        return frozenset({b"XADD"} if self._handlers.get(b"XADD") == self._xadd else ())
+
     def split(self, args: Args) -> list[Args]:
         """A command that sets several keys with one expiry, as one command for each key."""
         if args[0].upper() != b"MSETEX" or self._target.knows("MSETEX"):

@@ -11,7 +11,16 @@ from migrations_app.engine.checkpoint import OWN_PREFIX
 from migrations_app.engine.commands import EXPIRES, RENAMES
 from migrations_app.engine.downgrade import Downgrade
 from migrations_app.engine.filter import destination_of
-from migrations_app.engine.kernel import RULE, RULE_LONG, Emitted, Entry, StreamBatch, StreamKernel
+from migrations_app.engine.kernel import (
+    FORWARD,
+    RULE,
+    RULE_LONG,
+    RULE_WORD,
+    Emitted,
+    Entry,
+    StreamBatch,
+    StreamKernel,
+)
 from migrations_app.engine.keys import keys_of
 from migrations_app.engine.ports import Level, Phase
 from migrations_app.engine.protocol.resp import encode_many
@@ -255,7 +264,12 @@ class IncrementalPhase:
         """What the kernel does with each command: a rule sees only those that need one between these two servers."""
         table = self._wiring.filter.actions()
         names = self._older.names | (scripts.COMMANDS if self._scripts is not None else frozenset())
-        return table | {name: RULE for name in names if table.get(name) != RULE_LONG}
+        plain = {name for name in self._older.with_options if table.get(name) == FORWARD}
+        return (
+            table
+            | {name: RULE for name in names if table.get(name) != RULE_LONG}
+            | dict.fromkeys(plain, RULE_WORD)
+        )
 
     def _not_carried(self, text: str) -> None:
         self._wiring.meter.log(Level.WARNING, "stream.not_carried", text)

@@ -1803,6 +1803,9 @@ CONTROL: Final = 5  # REPLCONF
 RULE: Final = 6  # a rule has to look at it
 RULE_LONG: Final = 8  # a rule has to look at it when it has more than three arguments (SET with options)
 OWN: Final = 7  # writes a key of the product itself, which does not travel
+RULE_WORD: Final = (
+    10  # a rule has to look at it unless its third argument begins with a digit (XADD without options)
+)
 LEFT_OUT: Final = 9  # belongs to a transaction that does not go on
 
 Emitted = Sequence[tuple[int, Sequence[bytes]]]
@@ -1907,6 +1910,7 @@ def _decimal(p: cython.p_uchar, pos: cython.Py_ssize_t, end: cython.Py_ssize_t) 
 
 _NEVER: Final = 1 << 62  # ms
 _ALWAYS = cython.declare(cython.int, 1)
+_NUMBER_THIRD = cython.declare(cython.int, 3)  # with a number as its third argument
 _SHORT_OR_FAR = cython.declare(cython.int, 2)  # with three arguments, or with PXAT and a time that is far
 
 
@@ -1943,6 +1947,8 @@ class _Scanner:
                 way = _ALWAYS
             elif action == RULE_LONG:
                 way = _SHORT_OR_FAR
+            elif action == RULE_WORD:
+                way = _NUMBER_THIRD
             if not way or size > 24 or not self._free:
                 return
             p: cython.p_uchar = name
@@ -1994,6 +2000,8 @@ class _Scanner:
                         break
                     way = self._ways[place]
                     when = -1
+                    if way == _NUMBER_THIRD and size < 3:
+                        break
                     if way == _SHORT_OR_FAR and size > 3:
                         if size != 5:
                             break
@@ -2013,6 +2021,12 @@ class _Scanner:
                             and memcmp(p + at, own, own_size) == 0
                         ):
                             break  # a key of the product itself
+                        if (
+                            way == _NUMBER_THIRD
+                            and left == size - 2
+                            and (not length or at >= end or p[at] < 0x30 or p[at] > 0x39)
+                        ):
+                            break
                         if when == left:
                             if (
                                 length > 15
@@ -2185,6 +2199,8 @@ class StreamKernel:
             offset += at - pos
             if action == RULE_LONG:
                 action = RULE if size > 3 else FORWARD
+            elif action == RULE_WORD:
+                action = RULE
             if own and action in (FORWARD, RULE) and second and buf.startswith(self._own, second):
                 action = OWN
             elif self._left_out and action in (FORWARD, RULE):

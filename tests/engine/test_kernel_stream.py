@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from migrations_app.engine.commands import actions
 from migrations_app.engine.errors import EngineError, ProtocolError, UnknownCommand
-from migrations_app.engine.kernel import COMPILED, Emitted, Entry, StreamBatch, StreamKernel, split_commands
+from migrations_app.engine.kernel import (
+    COMPILED,
+    RULE_WORD,
+    Emitted,
+    Entry,
+    StreamBatch,
+    StreamKernel,
+    split_commands,
+)
 from migrations_app.engine.protocol.resp import encode
 
 from .build import pieces
@@ -249,6 +257,24 @@ def test_damage_is_refused_or_waited_for(commands: list[Any], data: st.DataObjec
     except (ProtocolError, UnknownCommand):
         return
     assert found.kernel.offset <= START + len(damaged)
+
+
+def test_options_are_for_the_rule() -> None:
+    commands = [
+        ["XADD", "s", "1-1", "f", "v"], ["XADD", "s", "2-1", "f", "v", "LIMIT", "1"], ["XADD", "s", "MAXLEN", "=", "5", "3-1", "f", "v"],
+        ["XADD", "s", "", "f", "v"], ["XADD", "s"], ["XADD", "s", "4-1", "f", "v"],
+    ]  # fmt: skip
+    seen: list[list[bytes]] = []
+
+    def rule(entry: Entry) -> Emitted:
+        seen.append(entry.args)
+        return [(entry.database, entry.args)]
+
+    kernel = StreamKernel(actions() | {b"XADD": RULE_WORD}, rule, offset=START, database=0)
+    kernel.target_database = 0
+    data = stream(*commands)
+    assert b"".join(kernel.feed(data).data) == data
+    assert [[word.decode() for word in args] for args in seen] == (commands[2:5] if COMPILED else commands)
 
 
 def test_a_time_that_is_far_needs_no_rule() -> None:
