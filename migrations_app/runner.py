@@ -303,6 +303,7 @@ def _config(task: MigrationTask, lease: Lease) -> engine.LinkConfig:
         target=_endpoint(task.target),
         phases=engine.Phases(task.phases),
         databases=None if task.databases is None else frozenset(task.databases),
+        conflict=engine.Conflict.OVERWRITE,  # as the form says
         epoch=lease.epoch,
         retry_seconds=task.retry_minutes * 60.0,
         allow_full_resync=task.full_resync_allowed,

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from migrations_app.engine import kernel
 from migrations_app.engine.choice import GROUPS, CommandChoice
-from migrations_app.engine.config import SPOOL_LIMIT, LinkConfig, Method, Notifications, Phases
+from migrations_app.engine.config import SPOOL_LIMIT, Conflict, LinkConfig, Method, Notifications, Phases
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError, UsageError
 from migrations_app.engine.keyfilter import KeyFilter
@@ -189,6 +189,12 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         metavar="SECONDS",
         help="write a key of the link's own to the source so often, to measure the latency (0: never)",
+    )
+    run.add_argument(
+        "--on-conflict",
+        choices=[policy.value for policy in Conflict],
+        default=Conflict.FAIL.value,
+        help="keys that the target has already: fail before the first write, keep or overwrite them (fail)",
     )
     run.add_argument(
         "--commands",
@@ -364,6 +370,7 @@ def _run(args: argparse.Namespace, stop: _Stop) -> int:
         commands=_choices(args.commands, args.without_commands),
         timeout=args.timeout,
         heartbeat_seconds=args.heartbeat,
+        conflict=Conflict(args.on_conflict),
         spool_folder=args.spool_dir,
         spool_limit=args.spool_limit,
     )

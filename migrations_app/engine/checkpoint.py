@@ -64,6 +64,21 @@ def heartbeat_key(link: str) -> bytes:
     return OWN_PREFIX + b"heartbeat:" + link.encode()
 
 
+def written_key(link: str) -> bytes:
+    """Of the set, in each database, of the keys that a full phase has written among keys that it keeps."""
+    return OWN_PREFIX + b"written:" + link.encode()
+
+
+def kept_key(link: str) -> bytes:
+    """Of the number, in each database, of keys that a full phase has left as they were."""
+    return OWN_PREFIX + b"kept:" + link.encode()
+
+
+def staged_key(link: str) -> bytes:
+    """Of a value that is being built and gets its own name at the end."""
+    return OWN_PREFIX + b"staged:" + link.encode()
+
+
 def client_name(link: str, epoch: int) -> str:
     """How connections of a link are named on both servers (CLIENT SETNAME)."""
     return f"{client_prefix(link)}{epoch}"
@@ -78,7 +93,8 @@ class Checkpoint:
     """`offset` is the last byte of the source's stream that is applied; `database` the one that the stream has selected there.
 
     `held` are the databases of the target that were not empty before the link's first write: when a full phase repeats, the
-    others are cleared, these are not. `fault` says why the data cannot be trusted any more; empty is well. `shards` is how a source
+    others are cleared, these are not. `conflict` is the policy with which the full phase began (see `conflict.py`); `fail` says that
+    no name was on both sides then. `fault` says why the data cannot be trusted any more; empty is well. `shards` is how a source
     cluster has divided its slots (`shards/layout.py`); it stands in the checkpoint of the link as a whole, which has no position.
     """
 
@@ -90,6 +106,7 @@ class Checkpoint:
     held: frozenset[int] = frozenset()
     fault: str = ""
     shards: str = ""
+    conflict: str = ""
 
     @property
     def resumable(self) -> bool:
@@ -116,6 +133,7 @@ class Checkpoint:
             "db": self.database,
             "held": ",".join(map(str, sorted(self.held))),
             "fault": self.fault,
+            "conflict": self.conflict,
         } | ({"shards": self.shards} if self.shards else {})
         args = [b"HMSET", checkpoint_key(link)]
         for name, value in fields.items():
@@ -142,6 +160,7 @@ class Checkpoint:
                 held=frozenset(int(number) for number in held.split(",") if number),
                 fault=fields.get(b"fault", b"").decode("utf-8", "replace"),
                 shards=fields.get(b"shards", b"").decode(),
+                conflict=fields.get(b"conflict", b"").decode(),
             )
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"the checkpoint cannot be read: {error}") from None

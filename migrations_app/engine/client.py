@@ -232,6 +232,8 @@ def error_of(reply: ReplyError, command: str, endpoint: Endpoint) -> errors.Engi
     # The second: EXEC of a transaction that began before the server became a replica.
     if code == "READONLY" or "instance is now a read-only" in reply:
         return errors.TargetDemoted(message) if endpoint.lookup else errors.TargetReadOnly(message)
+    if code == "BUSYKEY":
+        return errors.TargetConflict(message)
     if code == "OOM":
         return errors.TargetOutOfMemory(message)
     if code in {"LOADING", "BUSY", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN"}:

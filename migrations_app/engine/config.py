@@ -50,6 +50,14 @@ class Outcome(StrEnum):
     STOPPED = "stopped"  # somebody wanted it to stop; it goes on where it stood
 
 
+class Conflict(StrEnum):
+    """What the full phase does with keys that are in the target already (`conflict.py`)."""
+
+    FAIL = "fail"  # stop before the first write
+    KEEP = "keep"  # leave them as they are
+    OVERWRITE = "overwrite"
+
+
 @dataclass(frozen=True, slots=True)
 class LinkConfig:
     """Everything that one link needs to know. Raises `UsageError` for values that cannot be.
@@ -83,6 +91,7 @@ class LinkConfig:
     followed: bool = False
     keys: KeyFilter = field(default_factory=KeyFilter)
     commands: Mapping[int | None, CommandChoice] = field(default_factory=dict)
+    conflict: Conflict = Conflict.OVERWRITE
     spool_folder: str | None = None
     spool_limit: int = SPOOL_LIMIT
     shard: Scope | None = None
@@ -100,6 +109,11 @@ class LinkConfig:
         if strange:
             raise UsageError(
                 f"commands are chosen for database {strange[0]}, which itself is not chosen; nothing was changed"
+            )
+        if self.method is Method.SCAN and self.conflict is Conflict.KEEP:
+            raise UsageError(
+                "a key scan reads the same keys again and again and cannot keep those of the target: choose another method or another "
+                "policy than keep; nothing was changed"
             )
         if self.source.file and self.method is not Method.PSYNC:
             raise UsageError(

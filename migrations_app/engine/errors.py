@@ -274,6 +274,16 @@ class TargetOutOfMemory(TargetError):
     advice = "Raise maxmemory of the target (or empty it), then start the task again."
 
 
+class TargetConflict(TargetError):
+    """Keys of the source are in the target already, and the link is not to touch them."""
+
+    id = "target.conflict"
+    advice = (
+        "Remove these keys from the target or choose another one; or say what becomes of them: "
+        "--on-conflict keep leaves them as they are, --on-conflict overwrite replaces them."
+    )
+
+
 class TargetDiverged(TargetError):
     """A write that worked on the source failed on the target while its neighbours were applied."""
 

@@ -9,12 +9,14 @@ from migrations_app.engine import errors, expiry
 from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.checkpoint import FULL, INCREMENTAL, Checkpoint
 from migrations_app.engine.clock import Clock
-from migrations_app.engine.config import Method, Phases
+from migrations_app.engine.config import Conflict, Method, Phases
+from migrations_app.engine.conflict import Policy, check_repeat
 from migrations_app.engine.kernel import SnapshotKernel, SnapshotPlan
 from migrations_app.engine.loop import part
 from migrations_app.engine.ports import Level, Phase
 from migrations_app.engine.protocol.psync import FullResync
 from migrations_app.engine.protocol.resp import encode_many
+from migrations_app.engine.rdb.base import Rewriter
 from migrations_app.engine.rdb.rewrite import rewriter_for
 from migrations_app.engine.target.pipeline import Group, in_databases
 from migrations_app.engine.wiring import Wiring
@@ -53,7 +55,7 @@ class FullPhase:
         progress.received_offset = progress.applied_offset = None
         progress.full_syncs += 1
         progress.keys_done, progress.snapshot_bytes, progress.databases = 0, 0, {}
-        progress.keys_skipped, progress.percent = 0, None  # of an earlier attempt, too
+        progress.keys_skipped, progress.keys_kept, progress.percent = 0, 0, None  # of an earlier attempt, too
         chosen = {
             number: keys for number, (keys, _) in (keyspace or {}).items() if wiring.filter.wants(number)
         }
@@ -65,23 +67,34 @@ class FullPhase:
         else:
             held = before.held if again else target.occupied()
             clear = self._to_clear(held) if again and not scan else []
+        foreign = frozenset(number for number in held if wiring.filter.wants(number))
+        check_repeat(config, before, foreign)
         wiring.checkpoint = Checkpoint(
             epoch=before.epoch,
             phase=FULL,
             replication_id=event.replication_id,
             offset=event.offset,
             held=held,
+            conflict=config.conflict.value,
         )
         if told := wiring.loop.reads(event.replication_id, anew=True):
             target.run(told)
         self._marker = wiring.loop.marker() if wiring.loop.marks else None
         self._marked: Group | None = None  # the transaction that is open, where the phase is marked
         target.start_over(clear, wiring.checkpoint.command(config.name), self._marker)
+        self._policy = policy = Policy(config, target, again=again, foreign=foreign)
         incremental = config.phases is Phases.FULL_INCREMENTAL
         if wiring.scripts is not None:
             wiring.scripts.forget()
         able = Abilities.of(target.facts)
         stamp = target.stamp()
+
+        def rewriter(kind: int, key: bytes) -> Rewriter | None:
+            made = rewriter_for(kind, key, target=able, stamp=stamp)
+            if made is None:
+                policy.abandoned()
+            return made
+
         plan = _Plan(
             wiring.clock,
             stamp=stamp,
@@ -90,8 +103,12 @@ class FullPhase:
             wants_key=self._wants_key if wiring.filter.wants_key is not None else None,
             # Without a stream behind it there is no renewal to wait for.
             defer_before=wiring.clock.now_ms() + expiry.GUARD_FULL_MS if incremental and not scan else 0,
+            rewriter=rewriter,
+            replace=policy.plain,
+            verb=policy.verb,
+            stage=None if policy.plain else policy.stage,
+            commit=None if policy.plain else policy.commit,
             on_aux=self._fact,
-            rewriter=lambda kind, key: rewriter_for(kind, key, target=able, stamp=stamp),
             # Without a module there is nothing to load its values; with one, the server's answer tells.
             rewrite_kinds=able.unloadable | (frozenset() if target.has_modules() else {7}),
             mset=not target.facts.cluster,
@@ -132,8 +149,9 @@ class FullPhase:
         pipeline.add(group, b"".join(batch.data), batch.commands)
         for database, key, _ in batch.deferred:
             wiring.deferred.note(database, key)
-        if wiring.deferred.unwritten and not kernel.mid_command:
-            notes, count, selected = in_databases(wiring.deferred.notes(), -1)
+        if wiring.deferred.unwritten and not kernel.mid_command and self._policy.may_note:
+            noted = [self._policy.note(*note) for note in wiring.deferred.notes()]
+            notes, count, selected = in_databases(noted, -1)
             pipeline.add(group, notes, count)
             kernel.selected(selected)
         self._end(group, open_command=kernel.mid_command)
@@ -212,6 +230,8 @@ class FullPhase:
         """Every write is confirmed: store that. True if a stream follows, False if the link is done."""
         wiring, progress = self._wiring, self._wiring.meter.progress
         progress.percent = 100.0
+        if self._policy.keeps:
+            self._count_kept()
         wiring.meter.log(
             Level.INFO,
             "full.done",
@@ -229,11 +249,24 @@ class FullPhase:
             )
         if wiring.config.phases is Phases.FULL:
             done = part(wiring.config.name) if wiring.loop.run_id else []
-            wiring.target.run([[b"DEL", wiring.target.key], *done])
+            self._policy.settle(wiring.target, [[b"DEL", wiring.target.key], *done])
             return False
         wiring.checkpoint = wiring.checkpoint.in_phase(INCREMENTAL).at(self.stream_from or 0, 0)
-        wiring.target.run([wiring.checkpoint.command(wiring.config.name)])
+        self._policy.settle(wiring.target, [wiring.checkpoint.command(wiring.config.name)])
         return True
+
+    def _count_kept(self) -> None:
+        wiring, progress = self._wiring, self._wiring.meter.progress
+        for database, count in self._policy.kept().items():
+            progress.keys_kept += count
+            progress.keys_done -= count
+            progress.databases[database] = progress.databases.get(database, 0) - count
+        wiring.meter.log(
+            Level.INFO if not progress.keys_kept else Level.WARNING,
+            "full.kept",
+            "keys that were in the target before were left as they are; changes of the source apply to them from now on",
+            keys=progress.keys_kept,
+        )
 
     def _to_clear(self, held: frozenset[int]) -> list[int]:
         """The databases that an earlier attempt of this link has filled: the source may have deleted keys since.
@@ -241,7 +274,8 @@ class FullPhase:
         Databases that held keys of others before the first attempt are not cleared.
         """
         wiring, target, wants = self._wiring, self._wiring.target, self._wiring.filter.wants
-        if kept := [number for number in sorted(held) if wants(number)]:
+        kept = [number for number in sorted(held) if wants(number)]
+        if kept and wiring.config.conflict is not Conflict.KEEP:
             wiring.meter.log(
                 Level.WARNING,
                 "full.not_cleared",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from migrations_app.engine import errors
-from migrations_app.engine.config import LinkConfig, LinkResult, Method, Outcome, Phases
+from migrations_app.engine.config import Conflict, LinkConfig, LinkResult, Method, Outcome, Phases
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Ports, Wanted
 from migrations_app.engine.scan import ScanSession
@@ -15,7 +15,7 @@ from migrations_app.engine.session import Session
 from migrations_app.engine.shards.run import run_shards
 from migrations_app.engine.source.notify import NotificationSwitch
 
-__all__ = ["LinkConfig", "LinkResult", "Outcome", "Phases", "run_link"]
+__all__ = ["Conflict", "LinkConfig", "LinkResult", "Outcome", "Phases", "run_link"]
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0

@@ -52,6 +52,7 @@ class Progress:
         None  # keys that the source counted in the chosen databases when the full phase began
     )
     keys_skipped: int = 0  # keys of databases and names not chosen, and the product's own
+    keys_kept: int = 0  # keys of the snapshot that the target had already and that were left as they were; known at its end
     commands: int = 0  # commands of the stream applied and confirmed
     bytes_in: int = 0  # received from the source
     bytes_out: int = 0  # sent to the target

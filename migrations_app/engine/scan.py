@@ -19,6 +19,7 @@ from migrations_app.engine.checkpoint import CLUSTER, FULL, OWN_PREFIX, client_n
 from migrations_app.engine.client import Client
 from migrations_app.engine.clock import Clock
 from migrations_app.engine.config import LinkConfig, Outcome, Phases
+from migrations_app.engine.conflict import prepare
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.filter import Filter
 from migrations_app.engine.full import FullPhase
@@ -108,6 +109,9 @@ class ScanSession:
             stack.callback(self.source.close)
             self.connected = True
             self._check()
+            chosen = Filter(config.databases, [self.target.key], keys=config.keys)
+            if not prepare(config, self.target, chosen, self.meter, self.source.client.endpoint, name):
+                return Outcome.STOPPED
             self._silent = SilentChanges(self.source.facts.version)
             if self._following:
                 self._subscribe(stack, name)
@@ -119,8 +123,7 @@ class ScanSession:
                 stack.callback(successor.close)
             self.pipeline = pipeline_to(self.target, self.meter.log, config.retry_seconds)
             self.wiring = Wiring(
-                config, self.meter, self.target, self.pipeline,
-                Filter(config.databases, [self.target.key], keys=config.keys),
+                config, self.meter, self.target, self.pipeline, chosen,
                 Deferred(self.source.client.endpoint, self.target.endpoint, config.name, name, config.timeout),
                 self.target.checkpoint, self._throttle, self.source.facts, Clock(self.source.facts.ahead), None,
                 Loop(config.name),

@@ -29,6 +29,7 @@ from migrations_app.engine.clock import Clock
 from migrations_app.engine.cluster_deferred import ClusterDeferred
 from migrations_app.engine.cluster_incremental import ClusterIncrementalPhase
 from migrations_app.engine.config import LinkConfig, Method, Outcome, Phases
+from migrations_app.engine.conflict import prepare
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.filter import Filter
@@ -186,7 +187,8 @@ class Session:
             loop,
         )
         try:
-            self._ask()
+            if not self._ask(name):
+                return Outcome.STOPPED
             outcome = self._loop()
             self._update()
             return outcome
@@ -197,6 +199,17 @@ class Session:
             # Not stored here: what is under way to the target still carries a checkpoint of its own.
             self.meter.anew = True
             raise
+        except errors.TargetConflict as error:
+            if self._full is None:
+                raise  # nothing was written
+            failure = errors.TargetConflict(
+                f"{error.message} It was not there when the names of both sides were compared; {self.progress.keys_done} keys had been "
+                "written until then",
+                advice="Remove that key from the target, then start again with --allow-full-resync, which replaces what the link "
+                "has written.",
+            )
+            self._mark_fault(failure)
+            raise failure from None
         finally:
             for successor in self._successors:
                 successor.close()
@@ -263,8 +276,8 @@ class Session:
                 f"and keys expire there that much {'earlier' if target > source else 'later'}: set the clocks right",
             )
 
-    def _ask(self) -> None:
-        """Send PSYNC: for the rest where the checkpoint allows it, else for everything."""
+    def _ask(self, name: str) -> bool:
+        """Send PSYNC: for the rest where the checkpoint allows it, else for everything. False: the owner wants no more of it."""
         checkpoint = self.target.checkpoint
         if not checkpoint.phase and (self.config.followed or self.meter.followed):
             self._consent(
@@ -288,9 +301,20 @@ class Session:
             self._clear_shard(self.config.shard)
         if self._resumable:
             self.source.start(checkpoint.replication_id, checkpoint.offset)
+        elif not prepare(
+            self.config,
+            self.target,
+            self.wiring.filter,
+            self.meter,
+            self.source.endpoint,
+            name,
+            self.wiring.loop.marker(),
+        ):
+            return False
         else:
             self.source.start("?", -1)
         self.meter.phase(Phase.WAITING)
+        return True
 
     @property
     def _resumable(self) -> bool:

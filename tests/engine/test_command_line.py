@@ -78,7 +78,8 @@ def test_a_run_goes_on_under_the_same_name_and_begins_anew_under_another(pair: t
     source.client().incr("k")
     again = engine(*arguments, "one").json
     assert (again["full_syncs"], again["partial_syncs"]) == (0, 1)
-    assert engine(*arguments, "two").json["full_syncs"] == 1
+    assert engine(*arguments, "two").json["error"] == "target.conflict"
+    assert engine(*arguments, "two", "--on-conflict", "overwrite").json["full_syncs"] == 1
     assert target.client().get("k") == b"2"
 
 

@@ -19,8 +19,18 @@ from typing import Any, Final, Protocol
 from migrations_app.engine import errors
 from migrations_app.engine.checkpoint import CLUSTER, FULL, Checkpoint, shard_name
 from migrations_app.engine.client import Client
-from migrations_app.engine.config import SPOOL_LEAST, LinkConfig, LinkResult, Method, Outcome, Phases
+from migrations_app.engine.config import (
+    SPOOL_LEAST,
+    Conflict,
+    LinkConfig,
+    LinkResult,
+    Method,
+    Outcome,
+    Phases,
+)
+from migrations_app.engine.conflict import Stopped, look
 from migrations_app.engine.endpoint import Address, Endpoint, SlotOwner
+from migrations_app.engine.filter import Filter
 from migrations_app.engine.lookup import ask_seconds
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Ports, Progress, Wanted
@@ -28,6 +38,7 @@ from migrations_app.engine.rate import Rate
 from migrations_app.engine.shards import layout
 from migrations_app.engine.shards.layout import Scope
 from migrations_app.engine.shards.progress import combined
+from migrations_app.engine.target.base import Target
 from migrations_app.engine.target.opening import open_target
 from migrations_app.engine.topology import Topology
 
@@ -68,6 +79,8 @@ def _begin(config: LinkConfig, ports: Ports) -> tuple[Topology, list[Scope]] | N
         try:
             topology = _look(config)
             return topology, _prepare(config, topology, ports)
+        except Stopped:
+            return None
         except errors.EngineError as error:
             passing = error.retryable or isinstance(error, errors.ClusterIncomplete)
             if not passing or time.monotonic() > until:
@@ -134,15 +147,27 @@ def _prepare(config: LinkConfig, topology: Topology, ports: Ports) -> list[Scope
             _consent(config, ports, errors.SlotsMoved(f"the last run ended with: {stored.fault}"))
         elif stored.phase and stored.shards != text:
             _consent(config, ports, layout.moved(stored.shards, topology))
+        if not stored.phase and config.conflict is Conflict.FAIL:
+            _look_for_conflicts(config, topology, head, ports)
         held = stored.held if stored.phase else head.occupied()
+        conflict = stored.conflict if stored.phase else config.conflict.value
         scopes = [Scope(shard.ranges, text, held) for shard in topology.shards]
         if stored.phase and (stored.fault or stored.shards != text):
             _begin_again(config, stored, scopes)
-        new = Checkpoint(epoch=stored.epoch, phase=CLUSTER, held=held, shards=text)
+        new = Checkpoint(epoch=stored.epoch, phase=CLUSTER, held=held, shards=text, conflict=conflict)
         head.run([new.command(config.name)])
     finally:
         head.close()
     return scopes
+
+
+def _look_for_conflicts(config: LinkConfig, topology: Topology, target: Target, ports: Ports) -> None:
+    """Raise if a name of any master is in the target already, before the first of the links begins."""
+    ports.log(Level.INFO, "full.comparing_names", "looking for names that are on both sides")
+    chosen = Filter(config.databases, keys=config.keys)
+    for shard in topology.shards:
+        node = replace(config.source, host=shard.master.host, port=shard.master.port, unix_path="")
+        look(config, target, chosen, node, "", lambda: ports.wanted() is Wanted.RUN)
 
 
 def _check_apart(topology: Topology, cluster: bool, target: Endpoint, timeout: float) -> None:
@@ -178,7 +203,9 @@ def _begin_again(config: LinkConfig, stored: Checkpoint, scopes: list[Scope]) ->
         name = shard_name(config.name, first)
         target = open_target(config.target, name, config.epoch, config.timeout)
         try:
-            begun = Checkpoint(epoch=target.checkpoint.epoch, phase=FULL, held=stored.held)
+            begun = Checkpoint(
+                epoch=target.checkpoint.epoch, phase=FULL, held=stored.held, conflict=stored.conflict
+            )
             target.start_over([], begun.command(name))
             if first not in new:
                 target.run([[b"DEL", target.key]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from migrations_app.engine.checkpoint import Checkpoint
@@ -35,6 +36,15 @@ class Target(Protocol):
 
     def has_databases(self, databases: frozenset[int]) -> None:
         """Raise when it lacks one of them."""
+
+    def keyspace(self) -> dict[int, tuple[int, int]]:
+        """Database → (keys, of these with expiry), the product's own among them."""
+
+    def names(self, database: int) -> Iterator[list[bytes]]:
+        """All keys of a database, in pages; a key may come more than once."""
+
+    def existing(self, database: int, names: list[bytes]) -> list[bytes]:
+        """Those of the names that are keys there."""
 
     def occupied(self) -> frozenset[int]:
         """Databases that hold keys other than the product's own."""

@@ -381,6 +381,37 @@ class ClusterTarget:
                 advice="Finish the upgrade of the cluster, then start the task again. Nothing was written.",
             )
 
+    def keyspace(self) -> dict[int, tuple[int, int]]:
+        """Database 0 → (keys of all masters, the product's own among them; 0: those with an expiry are not counted)."""
+        sizes = [self.client_at(address).execute("DBSIZE") for address in self.map.masters]
+        keys = sum(size for size in sizes if isinstance(size, int))
+        return {0: (keys, 0)} if keys else {}
+
+    def names(self, database: int) -> Iterator[list[bytes]]:
+        """All keys, in pages; a key may come more than once."""
+        for address in self.map.masters:
+            yield from self.client_at(address).scan()
+
+    def existing(self, database: int, names: list[bytes]) -> list[bytes]:
+        """Those of the names that are keys there."""
+        by_master: dict[Address, list[bytes]] = {}
+        for name in names:
+            address = self.map.of(slot(name))
+            if address is None:
+                raise errors.ClusterNotReady(f"no node of the target cluster serves slot {slot(name)}")
+            by_master.setdefault(address, []).append(name)
+        found = []
+        for address, some in by_master.items():
+            replies = self.client_at(address).pipeline([("EXISTS", name) for name in some])
+            for name, reply in zip(some, replies, strict=True):
+                if isinstance(reply, ReplyError) and reply.code in REDIRECTS:
+                    (reply,) = self._ask(slot(name), [("EXISTS", name)], following=True)
+                if isinstance(reply, ReplyError):
+                    raise self._error(reply, ("EXISTS", name))
+                if reply:
+                    found.append(name)
+        return found
+
     def occupied(self) -> frozenset[int]:
         """Database 0 if a master holds keys other than the product's own, else nothing."""
         for address in self.map.masters:

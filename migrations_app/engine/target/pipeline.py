@@ -209,8 +209,9 @@ class Pipeline:
         if 0 <= place < len(commands):
             args = commands[place]
             name = args[0].decode("utf-8", "replace").upper()
-            if len(args) > 1:
-                name += f" of key {args[1][:128]!r}"
+            key = 3 if name in ("EVALSHA", "EVAL") else 1
+            if len(args) > key:
+                name += f" of key {args[key][:128]!r}"
             if name.startswith("RESTORE ") and "Bad data format" in reply and args[3][:1] == b"\x07":
                 module = module_name(args[3], 1, len(args[3]))
                 return UnsupportedData(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from migrations_app.engine import errors
@@ -12,12 +13,18 @@ from migrations_app.engine.checkpoint import (
     client_name,
     client_prefix,
     deferred_key,
+    kept_key,
     repair_key,
     scripts_key,
+    staged_key,
+    written_key,
 )
 from migrations_app.engine.client import Client
 from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.protocol.resp import ReplyError
+
+_NOTES = (deferred_key, repair_key, written_key, kept_key, staged_key)  # of an earlier full phase
+_DELETED_AT_ONCE = 1000
 
 
 class StandaloneTarget:
@@ -112,6 +119,71 @@ class StandaloneTarget:
                 advice="Raise `databases` on the target, or choose databases that it has. Nothing was written.",
             )
 
+    def keyspace(self) -> dict[int, tuple[int, int]]:
+        """Database → (keys, of these with expiry), the product's own among them."""
+        return self.client.keyspace()
+
+    def names(self, database: int) -> Iterator[list[bytes]]:
+        """All keys of a database, in pages; a key may come more than once."""
+        self.client.execute("SELECT", database)
+        yield from self.client.scan()
+        self.client.execute("SELECT", 0)
+
+    def existing(self, database: int, names: list[bytes]) -> list[bytes]:
+        """Those of the names that are keys there."""
+        self.client.execute("SELECT", database)
+        replies = self.client.pipeline([("EXISTS", name) for name in names])
+        self.client.execute("SELECT", 0)
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                raise self.client.error(reply, "EXISTS")
+        return [name for name, reply in zip(names, replies, strict=True) if reply]
+
+    def load_script(self, script: bytes) -> bytes:
+        """Make a script known; its digest, for EVALSHA."""
+        digest = self.client.execute("SCRIPT", "LOAD", script)
+        if not isinstance(digest, bytes):
+            raise errors.ProtocolError(f"{self.client.endpoint.address}: SCRIPT LOAD gave no digest")
+        return digest
+
+    def delete_written(self, database: int, marker: list[bytes] | None) -> int:
+        """Delete some of the keys that an unfinished full phase has noted as written, `marker` first; how many are left."""
+        noted = written_key(self.link)
+        select = [b"SELECT", b"%d" % database]
+        self.client.execute(*select)
+        names = self.client.execute("SRANDMEMBER", noted, _DELETED_AT_ONCE)
+        left = self.client.execute("SCARD", noted)
+        self.client.execute("SELECT", 0)
+        if not isinstance(names, list) or not isinstance(left, int):
+            raise errors.ProtocolError(f"{self.client.endpoint.address}: {noted!r} is no set")
+        if names:
+            begin = [] if marker is None else [marker]
+            delete: list[list[bytes]] = [[b"DEL", *names], [b"SREM", noted, *names]]  # type: ignore[list-item]
+            self.run([*begin, select, *delete, [b"SELECT", b"0"]])
+        return left - len(names)
+
+    def kept(self) -> dict[int, int]:
+        """Database → keys that a full phase has left as they were."""
+        kept: dict[int, int] = {}
+        for database in self.client.keyspace():
+            self.client.execute("SELECT", database)
+            count = self.client.execute("GET", kept_key(self.link))
+            if isinstance(count, bytes):
+                kept[database] = int(count)
+        self.client.execute("SELECT", 0)
+        return kept
+
+    def settle(self, final: list[list[bytes]]) -> None:
+        """Forget which keys a full phase has written and kept, and run commands on the checkpoint, in one transaction."""
+        delete = b"UNLINK" if self.facts.version >= (4,) else b"DEL"
+        commands: list[list[bytes]] = []
+        for database in sorted(self.client.keyspace()):
+            commands += [
+                [b"SELECT", b"%d" % database],
+                [delete, written_key(self.link), kept_key(self.link)],
+            ]
+        self.run([*commands, [b"SELECT", b"0"], *final])
+
     def occupied(self) -> frozenset[int]:
         """Databases that hold keys other than the product's own."""
         result = set()
@@ -134,10 +206,7 @@ class StandaloneTarget:
         """
         commands: list[list[bytes]] = []
         for database in self.client.keyspace():
-            commands += [
-                [b"SELECT", b"%d" % database],
-                [b"DEL", deferred_key(self.link), repair_key(self.link)],
-            ]
+            commands += [[b"SELECT", b"%d" % database], [b"DEL", *(name(self.link) for name in _NOTES)]]
         self.run([*commands, [b"SELECT", b"0"], [b"DEL", scripts_key(self.link)]])
         flush = [b"FLUSHDB", b"ASYNC"] if self.facts.version >= (4,) else [b"FLUSHDB"]
         commands = begin = [] if marker is None else [marker]
