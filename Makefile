@@ -2,8 +2,8 @@
 PYTHON ?= python3
 TESTS ?= tests
 ARGS ?=
-# Test files that run side by side: one more than there are cores, since most of them wait for servers.
-JOBS ?= 3
+# Test files that run side by side: more than there are cores, since most of them wait for servers.
+JOBS ?= 5
 
 .DELETE_ON_ERROR:
 .SUFFIXES:

@@ -50,7 +50,7 @@ def build(kernel: Path) -> Path:
         output = source.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
         _run([sys.executable, "-m", "cython", "-3", str(kernel), "-o", str(source)])
         include = [f"-I{sysconfig.get_path(path)}" for path in ("include", "platinclude")]
-        _run([*compiler, *link, *flags, "-O2", "-w", *include, str(source), "-o", str(output)])
+        _run([*compiler, *link, *flags, "-O3", "-w", *include, str(source), "-o", str(output)])
         # Its source's time: an edit while this was compiling is seen as one.
         os.utime(output, ns=(written, written))
         return output.replace(kernel.with_name(output.name))

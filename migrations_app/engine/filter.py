@@ -35,11 +35,12 @@ class Filter:
         databases: frozenset[int] | None = None,
         own_keys: Sequence[bytes] = (),
         *,
+        moved_keys: Sequence[bytes] = (),
         keys: KeyFilter | None = None,
         commands: Mapping[int | None, CommandChoice] | None = None,
     ) -> None:
         self._databases = databases
-        self._reach = DatabaseFilter(databases, own_keys)
+        self._reach = DatabaseFilter(databases, own_keys, moved_keys)
         self._keys = keys if keys else None
         self._commands = dict(commands or {})
         self._default = self._commands.pop(None, _ALL)
@@ -245,11 +246,18 @@ def _sorted_by(args: Sequence[bytes]) -> bytes:
 
 
 class DatabaseFilter:
-    """`databases` None means all. `own_keys` are written to database 0 with every batch; where a swap takes them, they are removed."""
+    """`databases` None means all. The product's keys belong to database 0: where a swap takes them from there, `own_keys`, which are
+    written with every batch, are removed, and `moved_keys` brought back."""
 
-    def __init__(self, databases: frozenset[int] | None, own_keys: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        databases: frozenset[int] | None,
+        own_keys: Sequence[bytes] = (),
+        moved_keys: Sequence[bytes] = (),
+    ) -> None:
         self._databases = databases
         self._own_keys = list(own_keys)
+        self._moved_keys = list(moved_keys)
 
     def wants(self, database: int) -> bool:
         return self._databases is None or database in self._databases
@@ -290,6 +298,7 @@ class DatabaseFilter:
         emitted: list[tuple[int, Sequence[bytes]]] = [(entry.database, entry.args)]
         if 0 in (one, other) and one != other and self._own_keys:
             emitted.append((one or other, [b"DEL", *self._own_keys]))
+            emitted += [(one or other, [b"MOVE", key, b"0"]) for key in self._moved_keys]
         return emitted
 
 

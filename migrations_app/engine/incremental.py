@@ -315,7 +315,11 @@ class IncrementalPhase:
                 deferred.note_repair(database, key)
             else:
                 self._doubted.append((database, key))
-        if name in RENAMES and (self._expiry.deferred or deferred.unsettled):
+        if (
+            name in RENAMES
+            and (self._expiry.deferred or deferred.unsettled)
+            and not entry.args[1].startswith(OWN_PREFIX)
+        ):
             self._expiry.renamed(*destination_of(entry))
 
     def _swap(self, one: int, other: int) -> None:

@@ -817,10 +817,13 @@ def _put_plain(
         pos += 1
         if at - back < begin or at + run > end:
             return False
-        while run:
-            out[at] = out[at - back]
-            at += 1
-            run -= 1
+        while run > back:  # a pattern that repeats itself: what is there doubles
+            memcpy(out + at, out + at - back, back)
+            at += back
+            run -= back
+            back *= 2
+        memcpy(out + at, out + at - back, run)
+        at += run
     return at == end
 
 
@@ -844,6 +847,11 @@ class _Writer:
     _forms: bytes
     _stamp: bytes
     _restore: bytes
+    _restore_timed: bytes
+    _tail_timed: bytes
+    _timed_at: cython.p_uchar
+    _timed_tail_at: cython.p_uchar
+    _timed_tail_size: cython.Py_ssize_t
     _tail: bytes
     _defer_before: cython.longlong
     _parts: list[bytes]
@@ -857,7 +865,7 @@ class _Writer:
     commands = cython.declare(cython.Py_ssize_t, visibility="readonly")
     done = cython.declare(cython.Py_ssize_t, visibility="readonly")  # keys
 
-    def __init__(self, plan: SnapshotPlan, absttl: bool, pxat: bool) -> None:
+    def __init__(self, plan: SnapshotPlan, pxat: bool) -> None:
         self._group = -1
         self._group_keys = 0
         self._group_bytes = 0
@@ -867,14 +875,20 @@ class _Writer:
         self._own = plan.own_prefix
         self._forms = bytes(0 if kind in plan.rewrite_kinds else _FORMS.get(kind, 0) for kind in range(256))
         self._stamp = plan.stamp
-        self._restore = b"*%d\r\n$7\r\nRESTORE\r\n" % (5 + absttl)
-        self._tail = b"\r\n$7\r\nREPLACE\r\n" + (b"$6\r\nABSTTL\r\n" if absttl else b"")
+        self._restore = b"*5\r\n$7\r\nRESTORE\r\n"
+        self._tail = b"\r\n$7\r\nREPLACE\r\n"
+        # A key with an expiry gets here only where the target takes an absolute one.
+        self._restore_timed = b"*6\r\n$7\r\nRESTORE\r\n"
+        self._tail_timed = self._tail + b"$6\r\nABSTTL\r\n"
         self._defer_before = plan.defer_before
         self._parts = []
         self.commands = 0
         self.done = 0
         self._failed = False
         self._restore_at, self._restore_size = self._restore, len(self._restore)
+        self._timed_at, self._timed_tail_at, self._timed_tail_size = (
+            self._restore_timed, self._tail_timed, len(self._tail_timed)
+        )  # fmt: skip
         self._stamp_at = self._stamp
         self._tail_at, self._tail_size = self._tail, len(self._tail)
 
@@ -1122,7 +1136,7 @@ class _Writer:
             digits = cython.declare(cython.uchar[24])
             crc: cython.ulonglong
             place: cython.int
-            at = _put(out, at, self._restore_at, self._restore_size)
+            at = _put(out, at, self._timed_at if expiry else self._restore_at, self._restore_size)
             at = _put_bulk(out, at, p + key, key_size)
             place = cython.cast(cython.int, _put_number(digits, 0, expiry))
             at = _put_bulk(out, at, digits, place)
@@ -1138,13 +1152,17 @@ class _Writer:
             crc = _crc64_of(out, begin, at)
             for place in range(8):
                 out[at + place] = cython.cast(cython.uchar, crc >> (8 * place) & 0xFF)
-            self._size = _put(out, at + 8, self._tail_at, self._tail_size)
+            if expiry:
+                self._size = _put(out, at + 8, self._timed_tail_at, self._timed_tail_size)
+            else:
+                self._size = _put(out, at + 8, self._tail_at, self._tail_size)
         else:
             payload = _KINDS[kind] + p[value:stop] + self._stamp
             when = b"\r\n$1\r\n0\r\n" if not expiry else b"\r\n$%d\r\n%d\r\n" % (len(str(expiry)), expiry)
             self._parts += (
-                self._restore, _SIZES[key_size] if key_size < 1024 else b"$%d\r\n" % key_size, p[key : key + key_size], when,
-                _SIZES[size] if size < 1024 else b"$%d\r\n" % size, payload, _crc64(payload).to_bytes(8, "little"), self._tail,
+                self._restore_timed if expiry else self._restore, _SIZES[key_size] if key_size < 1024 else b"$%d\r\n" % key_size, p[key : key + key_size], when,
+                _SIZES[size] if size < 1024 else b"$%d\r\n" % size, payload, _crc64(payload).to_bytes(8, "little"),
+                self._tail_timed if expiry else self._tail,
             )  # fmt: skip
         self.commands += 1
 
@@ -1240,7 +1258,7 @@ class SnapshotKernel:
         self._absttl = version >= (5,)
         self._pxat = version >= (6, 2)
         self._deferred: list[tuple[bytes, int]] = []
-        self._writer = _Writer(plan, self._absttl, self._pxat)
+        self._writer = _Writer(plan, self._pxat)
         self._plain = plan.replace and plan.verb == (b"RESTORE",)
         self._quick = self._plain and plan.wants_key is None
         self._head = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in plan.verb)
@@ -1524,7 +1542,7 @@ class SnapshotKernel:
             payload = b"%c%b%b" % (kind, bytes(buf[start:stop]), self.plan.stamp)
             batch.data.append(self._restore_head(key, expiry, extra, len(payload) + 8))
             batch.data.append(payload)
-            batch.data.append(crc64(payload).to_bytes(8, "little") + self._restore_tail(extra))
+            batch.data.append(crc64(payload).to_bytes(8, "little") + self._restore_tail(extra, expiry))
         batch.commands += 1
 
     def _text(self, start: int, stop: int) -> bytes | None:
@@ -1539,15 +1557,15 @@ class SnapshotKernel:
 
     def _restore_head(self, key: bytes, expiry: int, extra: list[bytes], size: int) -> bytes:
         plan = self.plan
-        count = 3 + len(plan.verb) + plan.replace + self._absttl + 2 * len(extra)
+        count = 3 + len(plan.verb) + plan.replace + (self._absttl and expiry != 0) + 2 * len(extra)
         ttl = b"%d" % (expiry if self._absttl or not expiry else max(1, expiry - plan.now_ms()))
         return b"*%d\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n" % (
             count, self._head, len(key), key, len(ttl), ttl, size
         )  # fmt: skip
 
-    def _restore_tail(self, extra: list[bytes]) -> bytes:
+    def _restore_tail(self, extra: list[bytes], expiry: int) -> bytes:
         tail = b"\r\n$7\r\nREPLACE\r\n" if self.plan.replace else b"\r\n"
-        if self._absttl:
+        if self._absttl and expiry:
             tail += b"$6\r\nABSTTL\r\n"
         return tail + b"".join(extra)
 
@@ -1608,7 +1626,7 @@ class SnapshotKernel:
             kind = bytes((self._kind,))
             batch.data.append(self._restore_head(self._key, expiry, extra, 1 + size + 2 + 8) + kind)
             self._through_crc = crc64(kind)
-            self._through_tail = self._restore_tail(extra)
+            self._through_tail = self._restore_tail(extra, expiry)
         self._key = None
         return True
 

@@ -36,7 +36,7 @@ from migrations_app.engine.filter import Filter
 from migrations_app.engine.full import FullPhase
 from migrations_app.engine.incremental import IncrementalPhase
 from migrations_app.engine.keys import slot
-from migrations_app.engine.loop import Loop, meet, origin_key
+from migrations_app.engine.loop import LINKS_KEY, Loop, meet, origin_key, streams_key
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Wanted
 from migrations_app.engine.protocol import psync
@@ -833,4 +833,7 @@ def _filter(config: LinkConfig, own_keys: list[bytes]) -> Filter:
         return ShardFilter(
             config.shard, config.databases, own_keys, keys=config.keys, commands=config.commands
         )
-    return Filter(config.databases, own_keys, keys=config.keys, commands=config.commands)
+    registered = [LINKS_KEY, streams_key(config.name)]
+    return Filter(
+        config.databases, own_keys, moved_keys=registered, keys=config.keys, commands=config.commands
+    )

@@ -69,7 +69,7 @@ def test_strings_go_as_set_and_the_rest_as_restore() -> None:
         [b"SELECT", b"0"],
         [b"SET", b"k", b"v"],
         [b"SET", b"n", b"5"],
-        [b"RESTORE", b"l", b"0", payload(1, listing), b"REPLACE", b"ABSTTL"],
+        [b"RESTORE", b"l", b"0", payload(1, listing), b"REPLACE"],
     ]
     assert found.keys == {0: 3}
     assert found.done

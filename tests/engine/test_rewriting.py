@@ -10,7 +10,7 @@ import pytest
 from migrations_app.demo.dataset import fill
 from migrations_app.engine import full
 from migrations_app.engine.abilities import Abilities
-from migrations_app.engine.kernel import SnapshotPlan
+from migrations_app.engine.clock import Clock
 from migrations_app.engine.rdb.rewrite import rewriter_for
 
 from .conftest import Shared
@@ -19,8 +19,10 @@ from .links import assert_equal, run
 REWRITTEN = frozenset({1, 2, 3, 4, 5, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25})
 
 
-def all_rewritten(**options: Any) -> SnapshotPlan:
-    return SnapshotPlan(**(options | {"rewrite_kinds": REWRITTEN, "rewrite_from": 16, "stream_from": 2000}))
+class AllRewritten(full._Plan):
+    def __init__(self, clock: Clock, **options: Any) -> None:
+        limits = {"rewrite_kinds": REWRITTEN, "rewrite_from": 16, "stream_from": 2000}
+        super().__init__(clock, **(options | limits))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_nothing_differs(shared: Shared, monkeypatch: pytest.MonkeyPatch, old: s
         return made
 
     monkeypatch.setattr(full, "rewriter_for", counted)
-    monkeypatch.setattr(full, "SnapshotPlan", all_rewritten)
+    monkeypatch.setattr(full, "_Plan", AllRewritten)
     run(source, target)
     assert len([kind for kind, count in kinds.items() if count]) >= 4, kinds
     assert_equal(source, target)

@@ -109,7 +109,7 @@ def test_every_counter_is_taken_along() -> None:
     both = combined([full, full])
     for field in fields(Progress):
         value = getattr(full, field.name)
-        if field.name in {"percent", "lag_seconds"} or isinstance(value, bool):
+        if field.name in {"percent", "lag_seconds", "latency_ms"} or isinstance(value, bool):
             assert getattr(both, field.name) == value, field.name
         elif isinstance(value, int | float):
             assert getattr(both, field.name) == 2 * value, field.name

@@ -164,9 +164,9 @@ class PsyncDecoder:
         self._buffer = b""
         data = data.lstrip(b"\n") if not data.startswith(b"\r") else data
         end = data.find(b"\n")
+        if max(end, len(data) if end < 0 else 0) > _MAX_LINE:
+            raise NotRedis(f"the source answered {self._verb} with {data[:32]!r}…")
         if end < 0:
-            if len(data) > _MAX_LINE:
-                raise NotRedis(f"the source answered {self._verb} with {data[:32]!r}…")
             self._buffer = data
             return None, b""
         return data[:end].rstrip(b"\r"), data[end + 1 :]
