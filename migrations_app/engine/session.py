@@ -60,6 +60,8 @@ from migrations_app.engine.wiring import Wiring
 
 _SNAPSHOT_BLOCK = 256 * 1024
 _STREAM_BLOCK = 64 * 1024  # small, so that one batch does not hold up the target's other clients
+# Sources send a snapshot in pieces of some KB, and a turn of the loop costs as much as 50 KB of it: they are let add up.
+_ADD_UP = 0.001  # seconds
 _UNSENT_LIMIT = 1024 * 1024  # bytes queued for the target, beyond which the source is not read
 _ACK_EVERY = 1.0
 _ACK_UNTIL_STREAM = 0.1  # the source starts the stream at the first ACK after its child has ended
@@ -94,6 +96,7 @@ class Session:
         self._early = b""  # of the stream, arrived before the snapshot was confirmed
         self._stopping_since: float | None = None
         self._reading = False
+        self._came = 0  # bytes from the source in this turn of the loop
         self._took = True  # more might be taken up for the target when the loop last looked
         self._held = 0.0  # seconds that the source was held back lately
         self._looked_at = time.monotonic()
@@ -361,6 +364,7 @@ class Session:
                 self._stopped_reading_at = time.monotonic()
             self._reading = reading
             self.pipeline.register(poller)
+            self._came = 0
             ready = source.buffered and reading
             at_once = ready or (taking and self.spool.size)
             events = dict(poller.poll(0 if at_once else self._idle_ms()))
@@ -373,6 +377,8 @@ class Session:
             if self._step is _Step.DRAIN and self.pipeline.idle and not self._drained():
                 return Outcome.COMPLETED
             self.pipeline.write()
+            if self._step is _Step.SNAPSHOT and self._came < _SNAPSHOT_BLOCK // 4:
+                time.sleep(_ADD_UP)
             if self._source_lost is not None and not self._worth_finishing():
                 self._leave_position()
                 raise self._source_lost
@@ -429,6 +435,7 @@ class Session:
         if data is None:
             return
         self.progress.bytes_in += len(data)
+        self._came = len(data)
         if direct:
             self._handle(self.source.decoder.feed(data))
             return
