@@ -591,7 +591,7 @@ class SnapshotPlan:
         defer_before: int = 0,
         own_prefix: bytes = OWN_PREFIX,
         stream_from: int = 1 << 20,
-        rewrite_from: int = 16 << 20,
+        rewrite_from: int = 4 << 20,
         rewriter: Callable[[int, bytes], Rewriting | None] = lambda kind, key: None,
         wants_key: Callable[[bytes], bool] | None = None,
         rewrite_kinds: frozenset[int] = frozenset(),
@@ -652,6 +652,7 @@ _GROUP_HEAD = cython.declare(cython.Py_ssize_t, 15)  # of "*65", "$4" and "MSET"
 _SPARE = cython.declare(
     cython.Py_ssize_t, 64
 )  # what is read to find the extent of a key is in the buffer if so many bytes follow
+_PART: Final = 64 * 1024  # of a value that goes as commands, taken at a time
 _WAIT: Final = (
     128 * 1024
 )  # an incomplete value is waited for up to here; a longer one is walked over several blocks
@@ -1589,7 +1590,9 @@ class SnapshotKernel:
     def _rewrite(self, stop: int, batch: SnapshotBatch) -> None:
         """Whole elements up to `stop` are there."""
         if self._rewriter is not None:
-            self._commands(self._rewriter.feed(bytes(self._buf[self._start : stop])), batch)
+            # In parts: of all that has come until here, the elements alone would take many times as much.
+            for start in range(self._start, stop, _PART):
+                self._commands(self._rewriter.feed(bytes(self._buf[start : min(start + _PART, stop)])), batch)
         self._start = stop
 
     def _end_rewriting(self, batch: SnapshotBatch) -> None:

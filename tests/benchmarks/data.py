@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from migrations_app.engine.kernel import ReplyCounter
@@ -128,23 +128,32 @@ def changes(count: int) -> Iterator[bytes]:
             yield encode("SADD", b"t:%d" % (key % 5000), b"m%d" % (key % 200))
 
 
-def send(port: int, commands: Iterator[bytes]) -> int:
+Piece = tuple[bytes, int]
+
+
+def pieces(commands: Iterator[bytes]) -> Iterator[Piece]:
+    """Commands as pieces of some MB, with the number of commands in each."""
+    piece: list[bytes] = []
+    size = 0
+    for command in commands:
+        piece.append(command)
+        size += len(command)
+        if size >= _PIECE:
+            yield b"".join(piece), len(piece)
+            piece, size = [], 0
+    yield b"".join(piece), len(piece)
+
+
+def send(port: int, commands: Iterable[Piece]) -> int:
     """Write the commands to a server on loopback; the number of replies. Raises for an error reply."""
     counter = ReplyCounter()
     sent = 0
     with socket.create_connection(("127.0.0.1", port)) as sock:
-        piece: list[bytes] = []
-        size = 0
-        for command in commands:
-            piece.append(command)
-            size += len(command)
-            sent += 1
-            if size >= _PIECE:
-                sock.sendall(b"".join(piece))
-                piece, size = [], 0
-                while counter.count < sent - 20_000:
-                    counter.feed(sock.recv(1 << 18))
-        sock.sendall(b"".join(piece))
+        for piece, count in commands:
+            sock.sendall(piece)
+            sent += count
+            while counter.count < sent - 20_000:
+                counter.feed(sock.recv(1 << 18))
         while counter.count < sent:
             counter.feed(sock.recv(1 << 18))
     if counter.errors:

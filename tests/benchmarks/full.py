@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.contenders import Contender
-from tests.benchmarks.data import DataSet, send
+from tests.benchmarks.data import DataSet, pieces, send
 from tests.support.servers import Server
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -75,7 +75,7 @@ def measure(
 ) -> list[dict[str, Run]]:
     """One dictionary a round: who copied → what it took."""
     with server(version, compressed=compressed) as source:
-        send(source.port, chosen.commands(scale))
+        send(source.port, pieces(chosen.commands(scale)))
         return [
             {contender.name: _run(contender, source, version) for contender in who} for _ in range(rounds)
         ]
