@@ -385,9 +385,18 @@ class Session:
 
     def _leave_position(self) -> None:
         """The nearer to its end the source is asked to go on, the more likely it can. Best effort."""
-        if self._incremental is not None:
+        if self._incremental is not None and not self._replaceable:
             with contextlib.suppress(errors.EngineError):
                 self._incremental.store_position()
+
+    @property
+    def _replaceable(self) -> bool:
+        """Whether the source may be replaced by one of its replicas.
+
+        What an old master sends after the promotion, if only PING and what sentinels publish, no other server has: a position behind it
+        would need a full synchronization, without a change that was applied.
+        """
+        return self.source.endpoint.lookup is not None
 
     def _may_take(self) -> bool:
         """Whether more may be taken up for the target."""
@@ -666,7 +675,7 @@ class Session:
             self.meter.report()
         if now >= self._clock_position:
             self._clock_position = now + _POSITION_EVERY
-            if stream is not None and self._stopping_since is None:
+            if stream is not None and self._stopping_since is None and not self._replaceable:
                 stream.keep_position()
         self._check_time_outs(now)
         # Nothing follows that could renew an expiry: then also the near ones are set.
