@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from migrations_app.engine import errors
-from migrations_app.engine.checkpoint import FULL, INCREMENTAL, OWN_PREFIX, checkpoint_key
+from migrations_app.engine.checkpoint import FULL, INCREMENTAL, OWN_PREFIX, checkpoint_key, client_prefix
 from migrations_app.engine.client import Client
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.kernel import Entry
@@ -109,7 +109,8 @@ def meet(
 
     Raises `LinkLoopWaiting` while an opposite link, which does not know of this one, is in its full phase.
     """
-    with Client(target, timeout=timeout) as client:
+    # Named like all connections of the link that write: a newer owner closes it.
+    with Client(target, timeout=timeout, name=client_prefix(link)) as client:
         info = client.info("server", "replication")
         given = {info.get(name, "").encode() for name in ("run_id", "master_replid", "master_replid2")}
         given = {name for name in given if name.strip(b"0")}

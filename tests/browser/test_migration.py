@@ -172,7 +172,8 @@ def test_the_same_way_without_javascript(
     page.get_by_label("DB 3 500 keys").check()
     page.get_by_role("button", name="Create only").click()
     expect(noah.status()).to_contain_text("Ready")
-    page.get_by_role("button", name="Start").click()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Start").click()
     reload_until(noah, "Incremental")
     reload_until(noah, "undelayed")
     with target.client(db=3) as client:

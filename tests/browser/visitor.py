@@ -112,7 +112,8 @@ class Visitor:
     def stop(self) -> None:
         """The task whose page is open, by its button and the question."""
         self.page.get_by_role("link", name="Stop…").click()
-        self.page.get_by_role("button", name="Stop the task").click()
+        with self.page.expect_navigation():
+            self.page.get_by_role("button", name="Stop the task").click()
 
     # --- What they see ------------------------------------------------------------------------------------------------
 

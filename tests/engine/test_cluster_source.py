@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def fill(cluster: Cluster, count: int = 3000, size: int = 0) -> None:
     }
     for number in range(count):
         pipe = pipes[ports[slot_of(f"key:{number}")]]
-        pipe.set(f"key:{number}", f"{number}".zfill(size))
+        # What can be compressed would come in one block.
+        pipe.set(f"key:{number}", f"{number}" + random.Random(number).randbytes(size).hex()[:size])
         if number % 5 == 0:
             pipe.hset(f"hash:{{key:{number}}}", mapping={f"f{n}": n for n in range(20)})
     for pipe in pipes.values():

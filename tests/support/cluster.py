@@ -131,7 +131,8 @@ class Cluster:
                     return False
             elif node.port not in {port for _, _, port in maps[0]}:
                 return False  # it is to become a replica
-        return all(found == maps[0] for found in maps)
+        # Slots that are moved while a node does not know the newest epoch of another can end up with two owners.
+        return all(found == maps[0] for found in maps) and len({*map(self._epochs, self.running)}) == 1
 
     # --- What is known of it ------------------------------------------------------------------------------------------
 
@@ -175,6 +176,10 @@ class Cluster:
             reply = client.execute_command("CLUSTER", "SLOTS")
         return sorted((entry[0], entry[1], entry[2][1]) for entry in reply)
 
+    def _epochs(self, node: Server) -> frozenset[tuple[str, str]]:
+        """(node, configuration epoch) as this node knows them."""
+        return frozenset((line.split()[0], line.split()[6]) for line in self._table(node))
+
     def _table(self, node: Server) -> list[str]:
         """The lines of CLUSTER NODES whose nodes are known and reached."""
         with node.client() as client:
@@ -204,6 +209,7 @@ class Cluster:
 
     def empty(self) -> Cluster:
         """All masters without keys and without clients but this one."""
+        self.wait_well()
         for node in self.holders():
             with node.client() as client:
                 client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -246,6 +252,7 @@ class Cluster:
             source = self.open_move(slot, to)
             self.move_keys(slot, source, to)
             self.close_move(slot, source, to)
+            self.wait_well()
 
 
 def _port(taken: set[int]) -> int:
