@@ -2155,7 +2155,7 @@ class StreamKernel:
     def _split(self, buf: bytes, pos: int, batch: StreamBatch) -> int:
         """Whole commands from `pos` on → the position of the first one that is not complete."""
         end = len(buf)
-        actions, find = self._actions, buf.find
+        actions, find, number_of = self._actions, buf.find, _NUMBERS.get
         own = self._own in buf
         wanted = self._databases is None or self.database in self._databases
         run = pos  # where the bytes begin that go on as they are
@@ -2178,7 +2178,8 @@ class StreamKernel:
                 break
             if buf[pos] != 0x2A:
                 raise ProtocolError(f"the source sent {buf[pos : pos + 16]!r} where a command was expected")
-            size = left = _count_of(buf, pos + 1, line)
+            count = number_of(buf[pos + 1 : line])
+            size = left = _count_of(buf, pos + 1, line) if count is None else count
             at = line + 2
             first = second = 0
             first_end = second_end = 0
@@ -2193,7 +2194,8 @@ class StreamKernel:
                         f"the source sent {buf[at : at + 16]!r} where an argument was expected"
                     )
                 begin = line + 2
-                at = begin + _count_of(buf, at + 1, line) + 2
+                count = number_of(buf[at + 1 : line])
+                at = begin + (_count_of(buf, at + 1, line) if count is None else count) + 2
                 if at > end:
                     break
                 if buf[at - 1] != 10 or buf[at - 2] != 13:
@@ -2364,6 +2366,9 @@ class StreamKernel:
         if not self._passing and not self._open:
             self._safe, self._safe_database = self.offset, self.database
         return pos
+
+
+_NUMBERS: Final = {b"%d" % number: number for number in range(1000)}  # found sooner than read
 
 
 def _ends_elsewhere(buf: bytes, pos: int) -> ProtocolError:
