@@ -322,7 +322,11 @@ def test_slots_that_move_stop_all_links(
 def test_slots_that_move_at_once_stop_all_links(
     own_cluster: Callable[..., Cluster], redis_server: Callable[..., Server], version: str
 ) -> None:
-    """The atomic migrations of the newest servers show in the stream of the new master, before anything of them is applied."""
+    """The atomic migrations of the newest servers show in the stream of the new master, before anything of it is applied.
+
+    The old master's DELs may be applied until its link is told (docs/architecture.md, *Slots that move*): keys of these slots may be
+    missing, no other may differ.
+    """
     cluster, target = own_cluster(version), redis_server(version)
     fill(cluster)
     old, new = cluster.holder(0), cluster.holder(16383)
@@ -338,7 +342,10 @@ def test_slots_that_move_at_once_stop_all_links(
                 client.execute_command("CLUSTER", "MIGRATION", "IMPORT", 0, 500)
         error = link.failure()
     assert error.id == "source.slots_moved"
-    assert difference(before, contents(target.client())) == []
+    after = contents(target.client())
+    for key in difference(before, after):
+        assert key not in after
+        assert slot_of(key) <= 500
     wait_for(lambda: cluster.holder(0) is new, 20)
     cluster.wait_well()
     with RunningLink(cluster.nodes[1], target, allow_full_resync=True) as link:
