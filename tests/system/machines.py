@@ -59,6 +59,7 @@ class Machine(Cluster):
         env: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(url, folder, workers=workers, name=name)
+        self.workers = workers
         self.mark = uuid4().hex
         self._env |= {MARK: self.mark, **(env or {})}
         self.logs: list[Path] = []
@@ -129,6 +130,14 @@ class Machine(Cluster):
             lambda: not self.orphans() and not self.zombies(),
             seconds,
             lambda: f"left: {[describe(pid) for pid in self.orphans()]} zombies: {self.zombies()}",
+        )
+
+    def wait_for_processes(self, number: int, seconds: float = 15) -> None:
+        """So many processes are alive: none is just being replaced."""
+        wait_for(
+            lambda: len(self.processes()) == number,
+            seconds,
+            lambda: f"not {number}: {[describe(pid) for pid in self.processes()]}",
         )
 
     def close(self) -> None:

@@ -12,7 +12,6 @@ from migrations_app.models import Link, LogEntry, MigrationTask
 from migrations_app.present import TaskView
 from migrations_app.services import links, tasks
 from tests.support.fixtures import ServerFactory
-from tests.support.process import describe
 from tests.support.proxy import FaultProxy
 from tests.support.servers import Server
 from tests.support.wait import wait_for
@@ -210,10 +209,14 @@ def test_more_links_than_workers(redis_server: ServerFactory, machine: MakeMachi
 def test_nothing_grows_over_many_runs(shared_machine: Machine, sides: tuple[Server, Server]) -> None:
     """A task that fails and is resumed again and again leaves no process, no descriptor, no message and few lines behind."""
     case = Case(*sides)
+    # A worker ends after each job and is replaced a moment later: only a pool that is complete can be compared.
+    complete = 4 + shared_machine.workers  # guard, sentinel, pusher, monitor
     with case.target.client() as client:
         client.config_set("requirepass", "changed")
         case.start()
         case.wait_for_failure()
+        shared_machine.wait_until_tidy()
+        shared_machine.wait_for_processes(complete)
         before = _size(shared_machine)
         lines = case.task.log.count()
         for _ in range(10):
@@ -221,19 +224,18 @@ def test_nothing_grows_over_many_runs(shared_machine: Machine, sides: tuple[Serv
             case.wait_for_failure()
         client.config_set("requirepass", "")
     shared_machine.wait_until_tidy()
+    shared_machine.wait_for_processes(complete)
     after = _size(shared_machine)
-    assert after[0] == before[0], [describe(pid) for pid in shared_machine.processes()]
-    assert after[1] <= before[1] + 3
-    assert after[2] <= before[2] + 3000
+    assert after[0] <= before[0] + 3
+    assert after[1] <= before[1] + 3000
     assert case.task.log.count() - lines == 30, "resumed, started and failed, ten times"
     assert not OrmQ.objects.exists()
 
 
-def _size(machine: Machine) -> tuple[int, int, int]:
-    """Processes; descriptors and memory (KB) of guard and sentinel."""
+def _size(machine: Machine) -> tuple[int, int]:
+    """Descriptors and memory (KB) of guard and sentinel."""
     lasting = (machine.main, machine.sentinel)
     return (
-        len(machine.processes()),
         sum(descriptors(pid) for pid in lasting),
         sum(resident_kb(pid) for pid in lasting),
     )
