@@ -10,8 +10,12 @@ from django.dispatch import receiver
 from django_q.brokers import get_broker
 from django_q.signals import pre_execute
 
-from migrations_app import drain, runner
-from migrations_app.services import links
+from migrations_app import drain
+from migrations_app.runner import inspections as inspection_runner
+from migrations_app.runner import kinds as kinds  # registers them
+from migrations_app.runner import link as link_runner
+from migrations_app.runner.sides import own_address
+from migrations_app.services import inspections, links
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +38,31 @@ def run_link(link_id: int) -> str:
     if _message_id is not None:
         # The bell has rung. Kept until the link ends, the message would be handed out again and again meanwhile.
         get_broker(links.CLUSTER).acknowledge(_message_id)
-    runner.run(lease)
+    link_runner.run(lease)
     return "ended"
+
+
+def run_inspection(inspection_id: int) -> str:
+    """Carry an inspection out, if nobody else does."""
+    if drain.requested():
+        return "shutting down: the next tick asks another worker"
+    lease = inspections.acquire(
+        inspection_id, drain.owner(), host=inspection_runner.own_host(), ip=own_address()
+    )
+    if lease is None:
+        return "nothing to do: the inspection has a worker, or has ended"
+    if _message_id is not None:
+        get_broker(inspections.CLUSTER).acknowledge(_message_id)
+    inspection_runner.run(lease)
+    return "ended"
+
+
+def tick_default(cluster: str) -> None:
+    """What has to be looked after every few seconds in each cluster `default`: any machine may do any of it, twice as well."""
+    for inspection_id in inspections.unsettled():
+        inspections.settle(inspection_id)
+    for inspection_id in inspections.waiting():
+        inspections.ring_again(inspection_id)
 
 
 def tick(cluster: str) -> None:

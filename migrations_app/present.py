@@ -157,7 +157,9 @@ class TaskView:
 
     @property
     def databases(self) -> list[DatabaseRow]:
-        counted = {str(row["index"]): row["keys"] for row in self.task.source.databases}
+        counted = {
+            str(row["index"]): row["keys"] for row in (self.task.source.databases if self.task.source else [])
+        }
         written = self.progress.databases
         if self.task.databases is not None:
             chosen = {str(number) for number in self.task.databases}
@@ -177,6 +179,8 @@ class TaskView:
         """The sentence of the failure. The engine names a server by its address; people know the side and the name."""
         sentence = self.task.failure_message
         for side, instance in (("source", self.task.source), ("target", self.task.target)):
+            if instance is None:
+                continue
             address = instance.endpoint.address
             named = f"{side} {instance.name} ({address})".replace("\\", r"\\")
             sentence = re.sub(rf"(?<![\w.(]){re.escape(address)}(?!\w)", named, sentence)

@@ -1,8 +1,9 @@
 """The state machine of a migration task: one table of what may follow, one of what a person may do.
 
-    ready → starting → full → incremental → stopping → completed
-                                                     → stopped (before the incremental phase was reached)
-    any active status → retrying → back; any active status → failed; failed and stopped → starting (resume)
+    draft → prechecking → ready → starting → full → incremental → stopping → completed
+                        → precheck-failed                                  → stopped (before the incremental phase was reached)
+    any active status → retrying → back; any active status → failed; full, incremental, retrying → pausing → paused
+    paused, failed, stopped → starting (resume); paused, failed, stopped, completed → released
 
 Pure: no database, no request. Services ask `allowed()` and `before()`, pages draw their buttons from `actions()`.
 """
@@ -21,64 +22,136 @@ S = TaskStatus
 class Action(StrEnum):
     """What a person can do to a task."""
 
+    CONFIGURE = "configure"
+    PRECHECK = "precheck"
     START = "start"
-    STOP = "stop"
+    PAUSE = "pause"
     RESUME = "resume"
+    STOP = "stop"
+    RELEASE = "release"
     DELETE = "delete"
 
 
 # From each status, the ones that may follow it. Whatever is not here does not happen.
 NEXT: Final[dict[TaskStatus, frozenset[TaskStatus]]] = {
-    S.READY: frozenset({S.STARTING}),
-    S.STARTING: frozenset({S.FULL, S.INCREMENTAL, S.RETRYING, S.STOPPING, S.COMPLETED, S.FAILED}),
-    S.FULL: frozenset({S.INCREMENTAL, S.RETRYING, S.STOPPING, S.COMPLETED, S.FAILED}),
+    S.NOT_CONFIGURED: frozenset({S.PRECHECKING}),
+    S.PRECHECKING: frozenset({S.READY, S.PRECHECK_FAILED, S.NOT_CONFIGURED}),
+    S.PRECHECK_FAILED: frozenset({S.PRECHECKING, S.NOT_CONFIGURED, S.READY}),
+    S.READY: frozenset({S.STARTING, S.PRECHECKING, S.NOT_CONFIGURED}),
+    S.STARTING: frozenset(
+        {S.FULL, S.INCREMENTAL, S.RETRYING, S.PAUSING, S.PAUSED, S.STOPPING, S.COMPLETED, S.FAILED}
+    ),
+    S.FULL: frozenset({S.INCREMENTAL, S.RETRYING, S.PAUSING, S.STOPPING, S.COMPLETED, S.FAILED}),
     # Full again: where the task allows it and the source no longer has the changes that the link needs.
-    S.INCREMENTAL: frozenset({S.FULL, S.RETRYING, S.STOPPING, S.FAILED}),
-    S.RETRYING: frozenset({S.FULL, S.INCREMENTAL, S.STOPPING, S.COMPLETED, S.FAILED}),
+    S.INCREMENTAL: frozenset({S.FULL, S.RETRYING, S.PAUSING, S.STOPPING, S.FAILED}),
+    S.RETRYING: frozenset({S.FULL, S.INCREMENTAL, S.PAUSING, S.STOPPING, S.COMPLETED, S.FAILED}),
+    S.PAUSING: frozenset({S.PAUSED, S.STOPPING, S.COMPLETED, S.FAILED}),
+    S.PAUSED: frozenset({S.STARTING, S.COMPLETED, S.STOPPED, S.RELEASED}),
     S.STOPPING: frozenset({S.COMPLETED, S.STOPPED, S.FAILED}),
-    S.STOPPED: frozenset({S.STARTING}),
-    S.FAILED: frozenset({S.STARTING}),
-    S.COMPLETED: frozenset(),
+    S.STOPPED: frozenset({S.STARTING, S.RELEASED}),
+    S.FAILED: frozenset({S.STARTING, S.RELEASED}),
+    S.COMPLETED: frozenset({S.RELEASED}),
+    S.RELEASED: frozenset(),
 }
 
 _BUSY = "The task is running. Stop it first."
 _IDLE = "The task is not running."
 _DONE = "The task has ended successfully: after its stop nothing more is written to the target. Create a new task."
+_RELEASED = "The task was released: it does not write any more. Create a new task."
+_UNFINISHED = "The task is not configured completely. Finish its set-up first."
+_CHECKING = "The precheck is running. Wait until it has ended."
+_FAILED_CHECK = "The precheck has failed. Repair what it names, and run it again."
+_STARTED = "The task was started already: it keeps the settings that it was started with."
+_PAUSED = "The task is paused. Resume it, and it goes on where it stood."
+_PAUSING = "The task is just being paused. Wait until it stands."
+_STOPPING = "The task is just being stopped. Wait until it has ended."
+_RUNNING = "The task is running already."
+_RETRYING = "The task is running already, and tries to reach its servers again."
+_RESUMABLE = "The task was started before: resume it, and it goes on where it stood."
+_NEVER_STARTED = "The task has not been started yet: start it."
+
+_ALL_STARTED: Final = dict.fromkeys((S.STARTING, S.FULL, S.INCREMENTAL, S.RETRYING, S.PAUSING, S.PAUSED, S.STOPPING, S.STOPPED, S.FAILED, S.COMPLETED), _STARTED) | {S.RELEASED: _RELEASED}  # fmt: skip
 
 # For each action, why it is closed in a status. A status without an entry has the action open.
 CLOSED: Final[dict[Action, dict[TaskStatus, str]]] = {
+    Action.CONFIGURE: {S.PRECHECKING: _CHECKING, **_ALL_STARTED},
+    Action.PRECHECK: {S.PRECHECKING: "The precheck is running already.", **_ALL_STARTED},
     Action.START: {
+        S.NOT_CONFIGURED: _UNFINISHED,
+        S.PRECHECKING: _CHECKING,
+        S.PRECHECK_FAILED: _FAILED_CHECK,
         S.STARTING: "The task has been started already.",
-        S.FULL: "The task is running already.",
-        S.INCREMENTAL: "The task is running already.",
-        S.RETRYING: "The task is running already, and tries to reach its servers again.",
+        S.FULL: _RUNNING,
+        S.INCREMENTAL: _RUNNING,
+        S.RETRYING: _RETRYING,
+        S.PAUSING: _PAUSING,
+        S.PAUSED: _PAUSED,
         S.STOPPING: "The task is just being stopped.",
-        S.STOPPED: "The task was started before: resume it, and it goes on where it stood.",
-        S.FAILED: "The task was started before: resume it, and it goes on where it stood.",
+        S.STOPPED: _RESUMABLE,
+        S.FAILED: _RESUMABLE,
         S.COMPLETED: _DONE,
+        S.RELEASED: _RELEASED,
+    },
+    Action.PAUSE: {
+        S.NOT_CONFIGURED: _IDLE,
+        S.PRECHECKING: _IDLE,
+        S.PRECHECK_FAILED: _IDLE,
+        S.READY: _IDLE,
+        S.PAUSING: "The task is being paused already.",
+        S.PAUSED: "The task is paused already.",
+        S.STOPPING: "The task is just being stopped.",
+        S.STOPPED: _IDLE,
+        S.FAILED: _IDLE,
+        S.COMPLETED: _IDLE,
+        S.RELEASED: _IDLE,
+    },
+    Action.RESUME: {
+        S.NOT_CONFIGURED: _NEVER_STARTED,
+        S.PRECHECKING: _NEVER_STARTED,
+        S.PRECHECK_FAILED: _NEVER_STARTED,
+        S.READY: _NEVER_STARTED,
+        S.STARTING: _RUNNING,
+        S.FULL: _RUNNING,
+        S.INCREMENTAL: _RUNNING,
+        S.RETRYING: _RETRYING,
+        S.PAUSING: _PAUSING,
+        S.STOPPING: _STOPPING,
+        S.COMPLETED: _DONE,
+        S.RELEASED: _RELEASED,
     },
     Action.STOP: {
+        S.NOT_CONFIGURED: "The task has not been started.",
+        S.PRECHECKING: "The task has not been started.",
+        S.PRECHECK_FAILED: "The task has not been started.",
         S.READY: "The task has not been started.",
         S.STOPPING: "The task is being stopped already.",
         S.STOPPED: _IDLE,
         S.COMPLETED: _IDLE,
         S.FAILED: _IDLE,
+        S.RELEASED: _IDLE,
     },
-    Action.RESUME: {
-        S.READY: "The task has not been started yet: start it.",
-        S.STARTING: "The task is running already.",
-        S.FULL: "The task is running already.",
-        S.INCREMENTAL: "The task is running already.",
-        S.RETRYING: "The task is running already, and tries to reach its servers again.",
-        S.STOPPING: "The task is just being stopped. Wait until it has ended.",
-        S.COMPLETED: _DONE,
-    },
-    Action.DELETE: {
+    Action.RELEASE: {
+        S.NOT_CONFIGURED: "The task has never written to its target: delete it instead.",
+        S.PRECHECKING: _CHECKING,
+        S.PRECHECK_FAILED: "The task has never written to its target: delete it instead.",
+        S.READY: "The task has never written to its target: delete it instead.",
         S.STARTING: _BUSY,
         S.FULL: _BUSY,
         S.INCREMENTAL: _BUSY,
         S.RETRYING: _BUSY,
-        S.STOPPING: "The task is just being stopped. Wait until it has ended.",
+        S.PAUSING: _PAUSING,
+        S.STOPPING: _STOPPING,
+        S.RELEASED: "The task was released already.",
+    },
+    Action.DELETE: {
+        S.PRECHECKING: _CHECKING,
+        S.STARTING: _BUSY,
+        S.FULL: _BUSY,
+        S.INCREMENTAL: _BUSY,
+        S.RETRYING: _BUSY,
+        S.PAUSING: _PAUSING,
+        S.PAUSED: "The task is paused. Stop or release it first.",
+        S.STOPPING: _STOPPING,
     },
 }
 

@@ -68,3 +68,50 @@ class NodeRole(BadgedChoices):
     MASTER = "master", "neutral", "arrow-up-circle", "Master"
     REPLICA = "replica", "neutral", "copy", "Replica"
     UNKNOWN = "unknown", "neutral", "question-circle", "Unknown"
+
+
+class Origin(models.TextChoices):
+    """How the console has come by an instance."""
+
+    FLEET = "fleet", "Fleet"
+    SELF_HOSTED = "self-hosted", "Self-hosted"
+
+
+class EndpointKind(models.TextChoices):
+    """What an address names."""
+
+    SERVER = "server", "Server or cluster"
+    SENTINEL = "sentinel", "Sentinels"
+    FILE = "file", "Snapshot file"
+
+
+class Access(models.TextChoices):
+    """What an access role allows."""
+
+    READ = "read", "Read"
+    READ_WRITE = "read-write", "Read and write"
+
+
+class ChannelKind(models.TextChoices):
+    """The ways to reach a contact."""
+
+    MAIL = "mail", "Mail"
+    INBOX = "inbox", "Inbox"
+    APPRISE = "apprise", "Phone, SMS, chat or paging"
+    WEBHOOK = "webhook", "Webhook"
+
+
+class Category(models.TextChoices):
+    """What a contact can be told about."""
+
+    MAINTENANCE = "maintenance", "Fault or maintenance notifications"
+    TASKS = "tasks", "Migration tasks"
+
+
+class DeliveryStatus(BadgedChoices):
+    """What became of one message on one channel."""
+
+    PENDING = "pending", "info", "clock", "Waiting"
+    SENT = "sent", "success", "check-circle", "Sent"
+    FAILED = "failed", "danger", "x-circle", "Not sent"
+    HELD = "held", "neutral", "pause-circle", "Held back until the quiet hours are over"

@@ -2,7 +2,7 @@
 
 import django.core.validators
 import django.db.models.deletion
-import migrations_app.models
+import migrations_app.models.tasks
 from django.conf import settings
 from django.db import migrations, models
 
@@ -71,7 +71,7 @@ class Migration(migrations.Migration):
             name='MigrationTask',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('public_id', models.CharField(default=migrations_app.models.task_id, editable=False, max_length=16, unique=True, verbose_name='task ID')),
+                ('public_id', models.CharField(default=migrations_app.models.tasks.task_id, editable=False, max_length=16, unique=True, verbose_name='task ID')),
                 ('name', models.CharField(max_length=120)),
                 ('phases', models.CharField(choices=[('full+incremental', 'Full + incremental'), ('full', 'Full only')], default='full+incremental', max_length=24)),
                 ('databases', models.JSONField(blank=True, help_text='A list of database numbers; empty: all.', null=True)),

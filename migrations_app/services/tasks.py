@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from migrations_app import states
-from migrations_app.choices import Desired, LogLevel, Phases, TaskStatus
+from migrations_app.choices import ConflictPolicy, Desired, LogLevel, Phases, TaskStatus
 from migrations_app.models import Link, LinkProgress, MigrationTask
 from migrations_app.services import checks, links
 from migrations_app.services.patience import patient
@@ -84,6 +84,8 @@ def create_task(
         phases=phases,
         databases=chosen,
         retry_minutes=retry_minutes,
+        conflict=ConflictPolicy.OVERWRITE,  # as the form says
+        status=TaskStatus.READY,
         created_by=actor,
     )
     link = Link.objects.create(task=task, name=task.public_id)
@@ -116,7 +118,7 @@ def generated_name(source: Instance, target: Instance) -> str:
 def start_task(actor: User | None, task: MigrationTask) -> MigrationTask:
     """Ready → starting: a worker takes it in a moment. Raises NotPermitted or Conflict."""
     _check(actor, task, Action.START)
-    checks.check_other_tasks(task.source, task.target, unchanged="The task was not started.", but=task.pk)
+    checks.check_other_tasks(*task.both_sides(), unchanged="The task was not started.", but=task.pk)
     _begin(task, (TaskStatus.READY,), unchanged="The task was not started.", started_at=timezone.now())
     return _told(actor, task, "task.started", f"{_who(actor)} started the task.")
 
@@ -130,7 +132,7 @@ def resume_task(actor: User | None, task: MigrationTask, *, allow_full_resync: b
     """
     _check(actor, task, Action.RESUME)
     unchanged = "The task was not resumed."
-    checks.check_other_tasks(task.source, task.target, unchanged=unchanged, but=task.pk)
+    checks.check_other_tasks(*task.both_sides(), unchanged=unchanged, but=task.pk)
     _begin(
         task,
         (TaskStatus.FAILED, TaskStatus.STOPPED),

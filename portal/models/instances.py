@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.urls import reverse
 
-from portal.choices import Architecture, Edition, InstanceStatus, NodeRole
+from portal.choices import Architecture, Edition, EndpointKind, InstanceStatus, NodeRole, Origin
 from portal.fields import EncryptedTextField
 from portal.models.accounts import Account
 from portal.models.ids import instance_id
@@ -18,6 +19,10 @@ PORT_VALIDATORS = [MinValueValidator(1), MaxValueValidator(65535)]
 
 
 class InstanceQuerySet(models.QuerySet["Instance"]):
+    def fleet(self) -> InstanceQuerySet:
+        """Without the servers that were only named as a side of a task."""
+        return self.filter(origin=Origin.FLEET)
+
     def visible_to(self, user: Any) -> InstanceQuerySet:
         """The instances of the person's accounts; all of them for an active superuser."""
         if not user.is_active or not user.pk:
@@ -36,6 +41,10 @@ class Instance(models.Model):
         "instance ID", max_length=16, unique=True, default=instance_id, editable=False
     )
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="instances")
+    origin = models.CharField(
+        max_length=12, choices=Origin.choices, default=Origin.FLEET, db_index=True,
+        help_text="Self-hosted: one side of one task, not part of the fleet.",
+    )  # fmt: skip
     name = models.CharField(max_length=120)
     region = models.CharField(max_length=60, blank=True, db_index=True)
     zone = models.CharField(max_length=60, blank=True)
@@ -77,6 +86,7 @@ class Instance(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["account", "name"],
+                condition=models.Q(origin=Origin.FLEET),
                 name="instance_name_once_per_account",
                 violation_error_message="The account already has an instance of this name.",
             )
@@ -114,10 +124,14 @@ class Instance(models.Model):
         return self.memory_max or self.memory_host
 
 
-class Endpoint(models.Model):
-    """What clients connect to: host and port, or a UNIX socket of this machine (then host is empty and port 0)."""
+class ConnectionFields(models.Model):
+    """Where a server is and how to get in.
 
-    instance = models.OneToOneField(Instance, on_delete=models.CASCADE, related_name="endpoint")
+    Host and port, or a UNIX socket of this machine (then host is empty and port 0); sentinels that know where it is; or a
+    snapshot file on the machine of the worker, which can only be read.
+    """
+
+    kind = models.CharField(max_length=12, choices=EndpointKind.choices, default=EndpointKind.SERVER)
     host = models.CharField(max_length=253, blank=True)
     port = models.PositiveIntegerField(default=6379)
     unix_path = models.CharField("socket path", max_length=255, blank=True)
@@ -129,16 +143,26 @@ class Endpoint(models.Model):
     )
     username = models.CharField(max_length=120, blank=True, help_text="Empty: the default user.")
     password = EncryptedTextField(blank=True, default="")
+    sentinels = models.JSONField(default=list, blank=True, help_text='["host:port", …]')
+    master_name = models.CharField(max_length=120, blank=True, help_text="The name that the sentinels know.")
+    sentinel_username = models.CharField(max_length=120, blank=True)
+    sentinel_password = EncryptedTextField(blank=True, default="")
+    sentinel_tls = models.BooleanField("TLS to the sentinels", default=False)
+    file_path = models.CharField("path of the snapshot file", max_length=500, blank=True)
 
     class Meta:
-        indexes = [models.Index(fields=["host", "port"], name="endpoint_address")]
+        abstract = True
 
     def __str__(self) -> str:
         return self.address
 
     @property
     def address(self) -> str:
-        """`host:port`, `[v6]:port` or the path of the socket."""
+        """`host:port`, `[v6]:port`, the path of a socket or a file, or `master (sentinels …)`."""
+        if self.kind == EndpointKind.SENTINEL:
+            return f"{self.master_name} (sentinels {', '.join(self.sentinels)})"
+        if self.kind == EndpointKind.FILE:
+            return self.file_path
         return self.unix_path or format_address(self.host, self.port)
 
     @property
@@ -148,11 +172,41 @@ class Endpoint(models.Model):
 
     @property
     def url(self) -> str:
-        """`redis://user@host:port`, `rediss://…` or `unix://…`; never with the password."""
+        """`redis://user@host:port`, `rediss://…`, `unix://…`, `sentinel(s)://…` or `rdb://…`; never with a password."""
         user = f"{self.username}@" if self.username else ""
+        if self.kind == EndpointKind.SENTINEL:
+            return f"{'sentinels' if self.tls else 'sentinel'}://{user}{','.join(self.sentinels)}/{self.master_name}"
+        if self.kind == EndpointKind.FILE:
+            return f"rdb://{self.file_path}"
         if self.unix_path:
             return f"unix://{user}{self.unix_path}"
         return f"{'rediss' if self.tls else 'redis'}://{user}{self.address}"
+
+
+class Endpoint(ConnectionFields):
+    """What clients of an instance connect to, and the console and its workers."""
+
+    instance = models.OneToOneField(Instance, on_delete=models.CASCADE, related_name="endpoint")
+
+    class Meta:
+        indexes = [models.Index(fields=["host", "port"], name="endpoint_address")]
+
+
+class ConnectionTemplate(ConnectionFields):
+    """Settings of a connection that were saved to be used again (R67, R71). What is made from them is a copy, never a link."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="connection_templates")
+    name = models.CharField(max_length=120, help_text="Need not be unique.")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    changed_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["name", "pk"]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Node(models.Model):

@@ -26,7 +26,7 @@ S = TaskStatus
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[links.Lease]:
     made: list[links.Lease] = []
-    monkeypatch.setattr("migrations_app.runner.run", made.append)
+    monkeypatch.setattr("migrations_app.runner.link.run", made.append)
     return made
 
 

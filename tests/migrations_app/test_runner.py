@@ -12,13 +12,14 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
-from migrations_app import drain, runner
+from migrations_app import drain
 from migrations_app.choices import Desired, Phases, TaskStatus
 from migrations_app.engine import kernel
 from migrations_app.engine import link as engine
 from migrations_app.engine.errors import AuthError, Fenced
 from migrations_app.engine.ports import Level, Phase, Progress, Wanted
 from migrations_app.models import Link, LinkProgress, MigrationTask
+from migrations_app.runner import link as runner
 from migrations_app.services import links
 from tests.support.wait import wait_for
 

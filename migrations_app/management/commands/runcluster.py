@@ -30,4 +30,4 @@ class Command(BaseCommand):
             # django-q2 reads the name when it is imported, which was before this line. The same process starts over.
             os.environ["Q_CLUSTER_NAME"] = name
             os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # this very command again, without a shell
-        GuardedCluster(jobs.tick if name == "replication" else None).run()
+        GuardedCluster(jobs.tick if name == "replication" else jobs.tick_default).run()

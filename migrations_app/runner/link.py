@@ -28,15 +28,14 @@ from migrations_app import drain
 from migrations_app.choices import Desired, LogLevel, TaskStatus
 from migrations_app.engine import kernel
 from migrations_app.engine import link as engine
-from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError, Fenced
 from migrations_app.engine.ports import Level, Phase, Progress, Wanted
 from migrations_app.engine.rate import UNLIMITED, Rate
 from migrations_app.models import LinkProgress, MigrationTask
+from migrations_app.runner.sides import endpoint_of, own_address
 from migrations_app.services import links
 from migrations_app.services.links import Lease, LogLine
 from portal.errors import ServiceError
-from portal.models import Instance
 
 log = structlog.get_logger(__name__)
 
@@ -274,7 +273,7 @@ class Totals:
         self._base = {name: getattr(before, name) for name in links.CUMULATIVE}
         self._worker = {
             "worker_host": socket.gethostname(),
-            "worker_ip": _own_address(),
+            "worker_ip": own_address(),
             "worker_pid": os.getpid(),
             "worker_compiled": kernel.COMPILED,
         }
@@ -297,13 +296,14 @@ class Totals:
 
 
 def _config(task: MigrationTask, lease: Lease) -> engine.LinkConfig:
+    source, target = task.both_sides()
     return engine.LinkConfig(
         name=task.link.name,
-        source=_endpoint(task.source),
-        target=_endpoint(task.target),
+        source=endpoint_of(source),
+        target=endpoint_of(target),
         phases=engine.Phases(task.phases),
         databases=None if task.databases is None else frozenset(task.databases),
-        conflict=engine.Conflict.OVERWRITE,  # as the form says
+        conflict=engine.Conflict(task.conflict),
         epoch=lease.epoch,
         retry_seconds=task.retry_minutes * 60.0,
         allow_full_resync=task.full_resync_allowed,
@@ -311,29 +311,3 @@ def _config(task: MigrationTask, lease: Lease) -> engine.LinkConfig:
         patient_start=task.link.progress.full_syncs > 0,
         followed=task.reached_incremental,
     )
-
-
-def _endpoint(instance: Instance) -> Endpoint:
-    """Raises portal.keys.CredentialUnreadable."""
-    stored = instance.endpoint
-    return Endpoint(
-        host=stored.host,
-        port=stored.port,
-        unix_path=stored.unix_path,
-        username=stored.username,
-        password=stored.password.reveal(),
-        tls=stored.tls,
-        tls_verify=stored.tls_verify,
-        tls_ca_pem=stored.tls_ca_pem,
-        tls_server_name=stored.tls_server_name,
-    )
-
-
-def _own_address() -> str:
-    """The address that this machine uses towards the network, for the allowlists of both sides. No packet is sent."""
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(
-            ("192.0.2.1", 9)
-        )  # an address of the documentation network: only the route is looked up
-        return str(probe.getsockname()[0])
-    return "127.0.0.1"
