@@ -1,0 +1,101 @@
+"""The list of the migration tasks, the live page of one, and its log."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+from django.http import HttpResponse
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from migrations_app import present
+from migrations_app.choices import LogLevel, Phases, TaskStatus
+from migrations_app.models import MigrationTask
+from migrations_app.views.common import STOP_POLLING, task_context, visible_task
+from portal.htmx import HtmxHttpRequest, render_page, wants_fragment
+from portal.listing import Column, Filter, Listing
+from portal.models import Account
+
+LOG_PAGE = 30
+
+COLUMNS = (
+    Column("", "Select", hidden_label=True),
+    Column("name", "Task", ("name",)),
+    Column("status", "Status", ("status", "name")),
+    Column("route", "Source and target", ("source__name", "target__name")),
+    Column("phases", "Phases", ("phases", "name")),
+    Column("progress", "Progress", ("link__progress__percent",)),
+    Column("lag", "Lag", ("link__progress__lag_bytes",), css="num"),
+    Column("speed", "Speed", ("link__progress__bytes_per_second",), css="num"),
+    Column("created", "Created", ("created_at",)),
+)
+FILTERS = (
+    Filter("status", "Status", "status", TaskStatus.choices),
+    Filter("phases", "Phases", "phases", Phases.choices),
+    Filter("account", "Account", "account__name"),
+)
+SEARCH = ("name", "public_id", "source__name", "target__name", "account__name")
+
+
+@require_safe
+def task_list(request: HtmxHttpRequest) -> HttpResponse:
+    rows = MigrationTask.objects.visible_to(request.user).select_related(
+        "account", "source", "target", "link__progress"
+    )
+    listing = Listing(request, rows, columns=COLUMNS, filters=FILTERS, search=SEARCH, default_sort="-created")
+    context: dict[str, Any] = {
+        "listing": listing,
+        "rows": [present.TaskView(task) for task in listing.page.object_list],
+        "can_create": Account.objects.operated_by(request.user).exists(),
+    }
+    return render_page(request, "migrations_app/task_list.html", "migrations_app/_task_table.html", context)
+
+
+@require_safe
+def task_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
+    """The page, or for htmx its live part, which ends with 286 once nothing changes any more."""
+    task = visible_task(request, public_id)
+    status = STOP_POLLING if wants_fragment(request) and task.status_badge.is_final else 200
+    context = task_context(request, task)
+    if not wants_fragment(request):
+        context |= _log(request, task)
+    return render_page(
+        request, "migrations_app/task_detail.html", "migrations_app/_task_poll.html", context, status=status
+    )
+
+
+@require_safe
+def task_log(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
+    """The log alone, newest line first: for htmx its rows, else a page of its own."""
+    task = visible_task(request, public_id)
+    context = {"task": task} | _log(request, task)
+    return render_page(request, "migrations_app/task_log.html", "migrations_app/_task_log.html", context)
+
+
+def _log(request: HtmxHttpRequest, task: MigrationTask) -> dict[str, Any]:
+    """A page of the log. Pages are told apart by the first line that is older, so a long log needs no counting."""
+    rows = task.log.order_by("-pk")
+    level, query, before = (request.GET.get(name, "").strip() for name in ("level", "q", "before"))
+    if level in LogLevel.values:
+        rows = rows.filter(level=level)
+    for word in query[:200].split():
+        rows = rows.filter(message__icontains=word)
+    if before.isdecimal() and len(before) < 19:
+        rows = rows.filter(pk__lt=int(before))
+    found = list(rows[: LOG_PAGE + 1])
+    lines, more = found[:LOG_PAGE], len(found) > LOG_PAGE
+    log_url = reverse("task_log", args=[task.public_id])
+    state = {key: value for key, value in (("level", level), ("q", query)) if value}
+    newest_url = f"{log_url}?{urlencode(state)}" if state else log_url
+    return {
+        "lines": lines,
+        "before": before,
+        "level": level,
+        "query": query,
+        "levels": LogLevel,
+        "log_url": log_url,
+        "current_url": newest_url,
+        "newest_url": newest_url,
+        "older_url": f"{log_url}?{urlencode(state | {'before': lines[-1].pk})}" if more else "",
+    }
