@@ -1,0 +1,5 @@
+"""The forms of the migration tasks. They offer what is known of the fleet; what is allowed is decided by the services."""
+
+from migrations_app.forms.tasks import TaskForm
+
+__all__ = ["TaskForm"]
