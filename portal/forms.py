@@ -10,6 +10,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_ipv6_address
 
+from portal import scopes
 from portal.choices import Role
 from portal.errors import ServiceError
 from portal.models import Account, Instance
@@ -227,3 +228,35 @@ class ProfileForm(StyledForm):
             *((zone, zone) for zone in zones),
         ]
         self.fields["time_zone"].choices = choices  # type: ignore[attr-defined]
+
+
+class TokenForm(StyledForm):
+    """A token of the HTTP API for the person `user`."""
+
+    name = forms.CharField(
+        max_length=120,
+        help_text="What will use it, for example the name of a script.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    scopes = forms.MultipleChoiceField(
+        widget=forms.CheckboxSelectMultiple,
+        help_text="It may do this much of what you may do yourself. Writing includes reading.",
+        error_messages={"required": "Choose at least one. No token was made."},
+    )
+    account = AccountChoice(
+        queryset=Account.objects.none(),
+        to_field_name="public_id",
+        required=False,
+        empty_label="All accounts that I am a member of",
+    )
+    days = forms.ChoiceField(
+        label="Valid for",
+        choices=[("30", "30 days"), ("90", "90 days"), ("365", "1 year"), ("0", "Until it is revoked")],
+        initial="90",
+    )
+
+    def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["scopes"].choices = [(name, f"{label} ({name})") for name, label in scopes.choices()]  # type: ignore[attr-defined]
+        self.fields["scopes"].widget.attrs["class"] = "form-check-input"
+        self.fields["account"].queryset = Account.objects.visible_to(user)  # type: ignore[attr-defined]

@@ -6,7 +6,8 @@ from django.contrib import admin
 from django.contrib.auth import views as auth_views
 from django.urls import URLPattern, URLResolver, include, path
 
-from portal.views import accounts, audit, health, home, instances, profile
+from portal.api import PREFIX, open_to_tokens
+from portal.views import accounts, audit, health, home, instances, profile, tokens
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
@@ -19,6 +20,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("profile/", profile.profile, name="profile"),
     path("profile/password/", profile.change_password, name="profile_password"),
+    path("profile/tokens/", tokens.token_list, name="token_list"),
+    path("profile/tokens/<slug:public_id>/revoke/", tokens.token_revoke, name="token_revoke"),
     path("instances/", instances.instance_list, name="instance_list"),
     path("instances/register/", instances.instance_register, name="instance_register"),
     path("instances/<slug:public_id>/", instances.instance_detail, name="instance_detail"),
@@ -36,5 +39,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("audit/", audit.audit_list, name="audit_list"),
     path("migrations/", include("migrations_app.urls")),
+    path(PREFIX, open_to_tokens()),
     path("admin/", admin.site.urls),
 ]

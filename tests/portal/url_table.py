@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from portal.services import tokens
 from tests.portal.world import World
 
 Statuses = tuple[int, int, int, int, int, int]
@@ -55,6 +56,11 @@ def password_change(world: World) -> dict[str, Any]:
     return {"old_password": "wrong", "new_password1": "x", "new_password2": "y"}
 
 
+def owners_token(world: World) -> dict[str, Any]:
+    token, _ = tokens.create_token(world.user("owner"), "script", ["fleet:read"])
+    return {"public_id": token.public_id}
+
+
 ROWS = [
     Row("home", get=(302, 200, 200, 200, 200, 200)),
     Row("healthz", get=(200, 200, 200, 200, 200, 200)),
@@ -66,6 +72,16 @@ ROWS = [
         get=(302, 200, 200, 200, 200, 200),
         post=(302, 422, 422, 422, 422, 422),
         data=password_change,
+    ),
+    Row(
+        "token_list",
+        get=(302, 200, 200, 200, 200, 200),
+        post=(302, 200, 200, 200, 200, 200),
+        data=lambda world: {"name": "script", "scopes": "fleet:read", "days": "30"},
+    ),
+    # A token is its owner's own: others, and administrators too, do not find it here.
+    Row(
+        "token_revoke", owners_token, get=(302, 404, 404, 404, 200, 404), post=(302, 404, 404, 404, 302, 404)
     ),
     Row("instance_list", get=(302, 200, 200, 200, 200, 200)),
     Row(

@@ -1,0 +1,297 @@
+"""The HTTP API: who may come in, how refusals look, and what it tells of the fleet. Apps add their routers in portal/urls.py.
+
+A request carries `Authorization: Bearer <token>`. Every refusal is `{"id", "message", "advice", "field"}`, with the id and the status of
+the service that refused. Times are ISO 8601 in UTC, sizes bytes, durations seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from typing import Annotated, Any, Final
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern
+from ninja import NinjaAPI, Router, Schema
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.security import HttpBearer
+from pydantic import Field
+
+from portal import scopes
+from portal.errors import NotFound, NotPermitted, ServiceError
+from portal.models import Account, ApiToken, Instance
+from portal.services import idempotency, tokens
+
+PREFIX: Final = "api/v1/"
+PAGE: Final = 100
+
+
+class ApiRequest(HttpRequest):
+    """What an operation gets."""
+
+    user: Any
+    auth: ApiToken
+
+
+class TokenAuth(HttpBearer):
+    def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
+        found = tokens.token_of(token)
+        if found is not None:
+            request.user = found.user
+        return found
+
+
+class RefusalOut(Schema):
+    id: str
+    message: str
+    advice: str = ""
+    field: str = ""
+
+
+api = NinjaAPI(
+    title="Switchyard",
+    version="1",
+    description="Instances, migrations and their checks. See docs/api.md.",
+    urls_namespace="api",
+    auth=TokenAuth(),
+    docs_url=None,  # its page would load scripts of other hosts
+)
+
+Operation = Callable[..., Any]
+Limit = Annotated[int, Field(ge=1, le=PAGE)]
+
+
+def scope(wanted: str) -> Callable[[Operation], Operation]:
+    """The token must have this scope, or 403 `token.scope`."""
+
+    def decorate(operation: Operation) -> Operation:
+        @wraps(operation)
+        def checked(request: ApiRequest, *args: Any, **kwargs: Any) -> Any:
+            if not scopes.covers(request.auth.scopes, wanted):
+                raise NotPermitted(
+                    f"The token {request.auth.name} lacks the scope {wanted}. Nothing was changed.",
+                    advice="Make a token with this scope in your profile.",
+                    id="token.scope",
+                )
+            return operation(request, *args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def once(operation: Operation) -> Operation:
+    """With the header Idempotency-Key it is carried out once, and a repetition gets the first answer. Returns (status, dict)."""
+
+    @wraps(operation)
+    def guarded(request: ApiRequest, *args: Any, **kwargs: Any) -> Any:
+        key = request.headers.get("Idempotency-Key")
+        if key is None:
+            return operation(request, *args, **kwargs)
+        digest = idempotency.digest_of(str(request.method), request.path, request.body)
+        row = idempotency.begin(request.user, key, digest)
+        if row.status is not None:
+            return HttpResponse(row.body, status=row.status, content_type="application/json")
+        try:
+            status, answer = operation(request, *args, **kwargs)
+        except BaseException:
+            idempotency.forget(row)
+            raise
+        body = json.dumps(answer, default=_plain)
+        idempotency.store(row, status, body)
+        return HttpResponse(body, status=status, content_type="application/json")
+
+    return guarded
+
+
+def in_account(request: ApiRequest) -> dict[str, Any]:
+    """What rows of an account are to be filtered by, where the token is for one account only."""
+    return {"account": request.auth.account} if request.auth.account_id else {}
+
+
+def account_of(request: ApiRequest, public_id: str) -> Account:
+    """The account of this ID; for "" the only one that the token can mean. Raises NotFound."""
+    rows = Account.objects.visible_to(request.user)
+    if request.auth.account_id:
+        rows = rows.filter(pk=request.auth.account_id)
+    found = list((rows.filter(public_id=public_id) if public_id else rows)[:2])
+    if len(found) != 1:
+        raise NotFound(
+            f"There is no account {public_id} that this token may use."
+            if public_id
+            else "You are a member of several accounts, or of none: the account is not named. Nothing was changed.",
+            advice="Name the ID of the account, as its page shows it.",
+            field="account",
+        )
+    return found[0]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no place in an answer")
+
+
+# --- Refusals ---------------------------------------------------------------------------------------------------------
+
+
+def _refuse(request: HttpRequest, status: int, **refusal: str) -> HttpResponse:
+    return api.create_response(request, RefusalOut(**refusal).model_dump(), status=status)
+
+
+@api.exception_handler(ServiceError)
+def _service_error(request: HttpRequest, error: ServiceError) -> HttpResponse:
+    return _refuse(
+        request, error.status, id=error.id, message=error.message, advice=error.advice, field=error.field
+    )
+
+
+@api.exception_handler(AuthenticationError)
+def _not_signed_in(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+    response = _refuse(
+        request,
+        401,
+        id="token.invalid",
+        message="There is no valid token in the request. Nothing was changed.",
+        advice="Send `Authorization: Bearer <token>`; make a token in your profile.",
+    )
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+@api.exception_handler(ValidationError)
+def _not_valid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    first = error.errors[0] if error.errors else {}
+    where = [str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")]
+    # The first part is the name of the operation's parameter, which says nothing to the caller.
+    field = ".".join(where[1:] or where)
+    return _refuse(
+        request,
+        422,
+        id="input.invalid",
+        message=f"{field or 'The request'}: {first.get('msg', 'cannot be read')}. Nothing was changed.",
+        advice="See the description of the API at /api/v1/openapi.json.",
+        field=field,
+    )
+
+
+@api.exception_handler(HttpError)
+def _http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    return _refuse(
+        request, error.status_code, id="input.unreadable", message=f"{error.message}. Nothing was changed."
+    )
+
+
+@api.exception_handler(Http404)
+def _not_found(request: HttpRequest, error: Http404) -> HttpResponse:
+    return _service_error(request, NotFound())
+
+
+# --- The fleet --------------------------------------------------------------------------------------------------------
+
+fleet = Router(tags=["fleet"])
+
+
+class MeOut(Schema):
+    user: str
+    token: str
+    scopes: list[str]
+    expires_at: datetime | None
+    accounts: list[dict[str, str]]
+
+
+class InstanceOut(Schema):
+    id: str
+    name: str
+    account: str
+    address: str
+    status: str
+    edition: str
+    version: str
+    architecture: str
+    role: str
+    region: str
+    zone: str
+    memory_used: int | None
+    memory_max: int | None
+    databases: list[dict[str, int]]
+    checked_at: datetime | None
+
+
+@fleet.get("/me", response=MeOut, summary="Who the token is")
+def me(request: ApiRequest) -> dict[str, Any]:
+    accounts = Account.objects.visible_to(request.user)
+    if request.auth.account_id:
+        accounts = accounts.filter(pk=request.auth.account_id)
+    return {
+        "user": request.user.get_username(),
+        "token": request.auth.public_id,
+        "scopes": request.auth.scopes,
+        "expires_at": request.auth.expires_at,
+        "accounts": [{"id": one.public_id, "name": one.name} for one in accounts],
+    }
+
+
+@fleet.get("/instances", response=list[InstanceOut], summary="Instances of the fleet")
+@scope("fleet:read")
+def instance_list(
+    request: ApiRequest,
+    region: str = "",
+    q: str = "",
+    after: str = "",
+    limit: Limit = PAGE,
+) -> list[dict[str, Any]]:
+    """By ID, ascending; `after` is the ID of the last one of the page before."""
+    rows = Instance.objects.visible_to(request.user).fleet().filter(**in_account(request))
+    if region:
+        rows = rows.filter(region=region)
+    if q:
+        rows = rows.filter(name__icontains=q)
+    rows = rows.filter(public_id__gt=after).select_related("account", "endpoint").order_by("public_id")
+    return [_instance(one) for one in rows[:limit]]
+
+
+@fleet.get("/instances/{instance_id}", response=InstanceOut, summary="One instance")
+@scope("fleet:read")
+def instance_get(request: ApiRequest, instance_id: str) -> dict[str, Any]:
+    rows = Instance.objects.visible_to(request.user).fleet().filter(**in_account(request))
+    found = rows.select_related("account", "endpoint").filter(public_id=instance_id).first()
+    if found is None:
+        raise NotFound(f"There is no instance {instance_id} in your accounts.")
+    return _instance(found)
+
+
+def _instance(one: Instance) -> dict[str, Any]:
+    same = (
+        "name",
+        "status",
+        "edition",
+        "version",
+        "architecture",
+        "role",
+        "region",
+        "zone",
+        "memory_used",
+        "memory_max",
+    )
+    return {name: getattr(one, name) for name in same} | {
+        "id": one.public_id,
+        "account": one.account.public_id,
+        "address": one.endpoint.address,
+        "databases": one.databases,
+        "checked_at": one.checked_at,
+    }
+
+
+api.add_router("", fleet)
+
+
+def open_to_tokens() -> Any:
+    """The API's URLs, for `path()`. The operations need no session: a token opens them. The description needs one."""
+    patterns, app_name, namespace = api.urls
+    for pattern in patterns:
+        if isinstance(pattern, URLPattern) and pattern.name not in ("openapi-json", "api-root"):
+            pattern.callback.login_required = False  # type: ignore[attr-defined]  # read by LoginRequiredMiddleware
+    return patterns, app_name, namespace
