@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from django.urls import path
 
-from migrations_app.views import actions, setup, tasks
+from migrations_app.views import actions, tasks
+from migrations_app.views.setup import old, shell
 
 urlpatterns = [
     path("", tasks.task_list, name="task_list"),
-    path("new/", setup.task_create, name="task_create"),
+    path("new/", old.task_create, name="task_create"),
     path("stop/", actions.task_stop_selected, name="task_stop_selected"),
     path("<slug:public_id>/", tasks.task_detail, name="task_detail"),
+    path("<slug:public_id>/setup/<slug:step>/", shell.task_setup, name="task_setup"),
     path("<slug:public_id>/log/", tasks.task_log, name="task_log"),
     path("<slug:public_id>/start/", actions.task_start, name="task_start"),
     path("<slug:public_id>/stop/", actions.task_stop, name="task_stop"),

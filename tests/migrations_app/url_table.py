@@ -52,6 +52,12 @@ ROWS = [
         data=lambda world: {"task": world.extra[TaskStatus.FULL].public_id},
     ),
     Row("task_detail", FULL, get=(302, 404, 200, 200, 200, 200)),
+    Row(
+        "task_setup",
+        lambda world: READY(world) | {"step": "sides"},
+        get=(302, 404, 403, 404, 404, 404),
+        post=(302, 404, 403, 404, 404, 404),
+    ),
     Row("task_log", FULL, get=(302, 404, 200, 200, 200, 200)),
     # Another task runs into the same target: an operator is told so.
     Row("task_start", READY, post=(302, 404, 403, 409, 409, 409)),
