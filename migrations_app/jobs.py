@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import time
+from typing import Any, Final
 
 import structlog
 from django.dispatch import receiver
@@ -15,10 +16,13 @@ from migrations_app.runner import inspections as inspection_runner
 from migrations_app.runner import kinds as kinds  # registers them
 from migrations_app.runner import link as link_runner
 from migrations_app.runner.sides import own_address
-from migrations_app.services import inspections, links
+from migrations_app.services import inspections, links, samples
 
 log = structlog.get_logger(__name__)
 
+THIN_SECONDS: Final = 10.0  # between two looks for samples that are old enough
+
+_thinned_at = float("-inf")
 _message_id: Any = None  # of the message that this worker works on
 
 
@@ -63,6 +67,14 @@ def tick_default(cluster: str) -> None:
         inspections.settle(inspection_id)
     for inspection_id in inspections.waiting():
         inspections.ring_again(inspection_id)
+    _thin_samples()
+
+
+def _thin_samples() -> None:
+    global _thinned_at
+    if time.monotonic() - _thinned_at >= THIN_SECONDS:
+        _thinned_at = time.monotonic()
+        samples.thin()
 
 
 def tick(cluster: str) -> None:

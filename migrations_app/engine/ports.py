@@ -74,6 +74,12 @@ class Progress:
     spool_bytes: int = 0  # received from the source and not yet taken up, because the target does not keep up
     spool_limit: int = 0
     spool_full: bool = False  # the source is not read: there is no room
+    backlog_bytes: int | None = (
+        None  # repl-backlog-size of the source; None for one that is not replicated from
+    )
+    written_per_second: float | None = (
+        None  # bytes that the source adds to its stream, over the last minute; None until some seconds are known
+    )
     latency_ms: int | None = None  # of the heartbeat, from its write to the source until it was applied
     databases: dict[int, int] = field(default_factory=dict)  # database → keys of the snapshot written
 

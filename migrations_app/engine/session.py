@@ -780,6 +780,8 @@ class Session:
         progress.bytes_out = self._bytes_out_before + self.pipeline.sent
         if self.watch is not None:
             progress.source_offset = self.watch.offset
+            progress.backlog_bytes = self.watch.backlog
+            progress.written_per_second = self.watch.written_per_second()
             if self.watch.offset is not None and self.watch.base == 0:
                 self.meter.source_seen = (self.watch.sampled_at, self.watch.offset)
         if self.watch is not None and progress.applied_offset is not None:

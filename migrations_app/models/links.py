@@ -47,6 +47,9 @@ class LinkProgress(models.Model):
     keys_done = models.BigIntegerField(default=0)
     keys_total = models.BigIntegerField(null=True, blank=True)
     keys_skipped = models.BigIntegerField(default=0)
+    keys_kept = models.BigIntegerField(
+        default=0, help_text="Of names that the target had already, and left as they were."
+    )
     commands = models.BigIntegerField(default=0)
     bytes_in = models.BigIntegerField(default=0)
     bytes_out = models.BigIntegerField(default=0)
@@ -65,6 +68,18 @@ class LinkProgress(models.Model):
     keys_per_second = models.FloatField(default=0)
     commands_per_second = models.FloatField(default=0)
     bytes_per_second = models.FloatField(default=0)
+    latency_ms = models.PositiveIntegerField(null=True, blank=True, help_text="Of the heartbeat.")
+    spool_bytes = models.BigIntegerField(default=0, help_text="Received, and waiting on disk for the target.")
+    spool_limit = models.BigIntegerField(default=0)
+    spool_full = models.BooleanField(
+        default=False, help_text="The source is not read until there is room again."
+    )
+    backlog_bytes = models.BigIntegerField(
+        null=True, blank=True, help_text="repl-backlog-size of the source: what an interruption may cost it."
+    )
+    written_per_second = models.FloatField(
+        null=True, blank=True, help_text="Bytes that the source adds to its stream, over a minute."
+    )
     databases = models.JSONField(
         default=dict, blank=True, help_text="Database → keys of the snapshot written."
     )
@@ -100,6 +115,8 @@ class Sample(models.Model):
 
     class Meta:
         ordering = ["at", "pk"]
+        # Where the thinning finds what is old enough.
+        indexes = [models.Index(fields=["span", "at"], name="sample_age")]
         constraints = [
             # It serves the pages and the foreign key as well.
             models.UniqueConstraint(fields=["link", "span", "at"], name="sample_once"),

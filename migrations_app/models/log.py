@@ -31,7 +31,13 @@ class LogEntry(models.Model):
         ordering = ["pk"]
         verbose_name_plural = "log entries"
         # Pages read one task from the newest on. It serves the foreign key as well, which has no index of its own.
-        indexes = [models.Index(fields=["task", "id"], name="log_of_task")]
+        indexes = [
+            models.Index(fields=["task", "id"], name="log_of_task"),
+            # The few lines that are more than information, among millions that are not.
+            models.Index(
+                fields=["task", "id"], name="log_trouble", condition=models.Q(level__in=["warning", "error"])
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.event}: {self.message}"

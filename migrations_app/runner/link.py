@@ -32,8 +32,9 @@ from migrations_app.engine.errors import EngineError, Fenced
 from migrations_app.engine.ports import Level, Phase, Progress, Wanted
 from migrations_app.engine.rate import UNLIMITED, Rate
 from migrations_app.models import LinkProgress, MigrationTask
+from migrations_app.runner.sampling import Sampler
 from migrations_app.runner.sides import endpoint_of, own_address
-from migrations_app.services import links
+from migrations_app.services import links, samples
 from migrations_app.services.links import Lease, LogLine
 from portal.errors import ServiceError
 
@@ -165,6 +166,7 @@ class LinkPorts:
         self._lines: list[LogLine] = []
         self._lines_lock = threading.Lock()
         self._progress: dict[str, Any] | None = None
+        self._sampler = Sampler()
         self._phase = Phase.CONNECTING
         self._desired: Desired | None = Desired.RUN
         self._asked_at = time.monotonic()
@@ -260,6 +262,8 @@ class LinkPorts:
         if phase is not shown and phase in STATUS_OF:
             links.show_phase(self._lease, STATUS_OF[phase])
         if progress is not None:
+            if sample := self._sampler.add(time.time(), progress):
+                samples.record(self._lease.link_id, *sample)
             links.record_progress(self._lease, progress)
             if self._progress is progress:
                 self._progress = None
@@ -285,11 +289,7 @@ class Totals:
         if progress.full_syncs or progress.keys_done or progress.snapshot_bytes:
             values |= {name: getattr(progress, name) for name in links.OF_FULL_PHASE}
             values["databases"] = {str(number): keys for number, keys in progress.databases.items()}
-        for name in ("received_offset", "applied_offset", "source_offset"):
-            if (
-                offset := getattr(progress, name)
-            ) is not None:  # unknown at the beginning of a run: the last one stands
-                values[name] = offset
+        values |= {name: value for name in links.LAST_KNOWN if (value := getattr(progress, name)) is not None}
         if progress.replication_id:
             values["replication_id"] = progress.replication_id
         return values | self._worker | {"phase": progress.phase.value, "caught_up": progress.caught_up}

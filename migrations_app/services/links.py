@@ -39,11 +39,30 @@ OF_FULL_PHASE: Final = (
     "keys_done",
     "keys_total",
     "keys_skipped",
+    "keys_kept",
     "snapshot_bytes",
     "snapshot_size",
     "databases",
 )
-GAUGES: Final = ("lag_bytes", "lag_seconds", "keys_per_second", "commands_per_second", "bytes_per_second")
+GAUGES: Final = (
+    "lag_bytes",
+    "lag_seconds",
+    "keys_per_second",
+    "commands_per_second",
+    "bytes_per_second",
+    "latency_ms",
+    "spool_bytes",
+    "spool_limit",
+    "spool_full",
+)
+# Unknown at the beginning of a run and while the source is away: what was known last stands.
+LAST_KNOWN: Final = (
+    "received_offset",
+    "applied_offset",
+    "source_offset",
+    "backlog_bytes",
+    "written_per_second",
+)
 
 
 @dataclass(frozen=True, slots=True)

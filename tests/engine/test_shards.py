@@ -109,10 +109,19 @@ def test_every_counter_is_taken_along() -> None:
     both = combined([full, full])
     for field in fields(Progress):
         value = getattr(full, field.name)
-        if field.name in {"percent", "lag_seconds", "latency_ms"} or isinstance(value, bool):
+        largest = {"percent", "lag_seconds", "latency_ms", "backlog_bytes", "written_per_second"}
+        if field.name in largest or isinstance(value, bool):
             assert getattr(both, field.name) == value, field.name
         elif isinstance(value, int | float):
             assert getattr(both, field.name) == 2 * value, field.name
+
+
+def test_the_backlog_is_that_of_the_shard_that_lasts_shortest() -> None:
+    roomy = Progress(backlog_bytes=1000, written_per_second=10.0)
+    tight = Progress(backlog_bytes=500, written_per_second=100.0)
+    idle = Progress(backlog_bytes=1, written_per_second=0.0)
+    both = combined([roomy, tight, idle, Progress()])
+    assert (both.backlog_bytes, both.written_per_second) == (500, 100.0)
 
 
 def entry(*args: bytes) -> Entry:

@@ -18,8 +18,9 @@ from migrations_app.engine import kernel
 from migrations_app.engine import link as engine
 from migrations_app.engine.errors import AuthError, Fenced
 from migrations_app.engine.ports import Level, Phase, Progress, Wanted
-from migrations_app.models import Link, LinkProgress, MigrationTask
+from migrations_app.models import Link, LinkProgress, MigrationTask, Sample
 from migrations_app.runner import link as runner
+from migrations_app.runner import sampling
 from migrations_app.services import links
 from tests.support.wait import wait_for
 
@@ -205,6 +206,33 @@ class TestProgress:
         assert stored.worker_compiled is kernel.COMPILED
         assert stored.worker_host
         assert stored.worker_ip
+
+    def test_what_is_known_of_spool_heartbeat_and_backlog(self, make_task: TaskMaker) -> None:
+        make_task(S.STARTING)
+        totals = runner.Totals(LinkProgress.objects.get())
+        values = totals.add(Progress(spool_bytes=5, spool_limit=9, spool_full=True, latency_ms=12))
+        assert (values["spool_bytes"], values["spool_limit"], values["spool_full"]) == (5, 9, True)
+        assert values["latency_ms"] == 12
+        assert "backlog_bytes" not in values, "not known just now: what was known stands"
+        known = totals.add(Progress(backlog_bytes=1 << 20, written_per_second=0.0))
+        assert (known["backlog_bytes"], known["written_per_second"]) == (1 << 20, 0.0)
+
+    def test_the_keeper_writes_samples(self, make_task: TaskMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As many as there are spans, however often progress is reported."""
+        monkeypatch.setattr(sampling, "SECONDS", 1)
+        task = make_task(S.STARTING)
+
+        def run_link(config: engine.LinkConfig, ports: runner.LinkPorts) -> engine.LinkResult:
+            def two_samples() -> bool:
+                ports.progress(Progress(phase=Phase.INCREMENTAL, commands=7, lag_bytes=3, lag_seconds=0.5))
+                return Sample.objects.count() >= 2
+
+            wait_for(two_samples, 20)
+            return engine.LinkResult(engine.Outcome.COMPLETED, Progress())
+
+        run(task, run_link)
+        sample = Sample.objects.earliest("at")
+        assert (sample.link, sample.lag_bytes, sample.lag_seconds, sample.span) == (task.link, 3, 0.5, 10)
 
     def test_a_new_full_phase_counts_anew(self, make_task: TaskMaker) -> None:
         task = make_task(S.STARTING)

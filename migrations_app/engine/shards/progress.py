@@ -39,6 +39,8 @@ _SPECIAL: Final = {
     "lag_seconds",
     "caught_up",
     "spool_full",
+    "backlog_bytes",
+    "written_per_second",
     "latency_ms",
     "databases",
 }
@@ -59,11 +61,21 @@ def combined(shards: Sequence[Progress]) -> Progress:
     result.lag_seconds = None if None in seconds else max(value for value in seconds if value is not None)
     result.caught_up = all(shard.caught_up for shard in shards)
     result.latency_ms = max((ms for shard in shards if (ms := shard.latency_ms) is not None), default=None)
+    # Of the shard whose backlog is over first: one that cannot go on stops all.
+    worst = min(shards, key=_seconds_covered)
+    result.backlog_bytes, result.written_per_second = worst.backlog_bytes, worst.written_per_second
     result.spool_full = any(shard.spool_full for shard in shards)
     for shard in shards:
         for database, count in shard.databases.items():
             result.databases[database] = result.databases.get(database, 0) + count
     return result
+
+
+def _seconds_covered(shard: Progress) -> float:
+    """How long an interruption its source's backlog covers; what is not known counts as for ever."""
+    if shard.backlog_bytes is None or not shard.written_per_second:
+        return float("inf")
+    return shard.backlog_bytes / shard.written_per_second
 
 
 def _percent(shards: Sequence[Progress]) -> float | None:

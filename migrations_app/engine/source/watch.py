@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from migrations_app.engine.client import Client
 from migrations_app.engine.clock import Clock
@@ -14,7 +15,8 @@ from migrations_app.engine.errors import EngineError
 from migrations_app.engine.source.heartbeat import Heartbeat
 
 _INTERVAL = 0.2  # seconds between two questions
-
+_WRITTEN_WINDOW = 60.0  # seconds over which the pace of the source's writes is taken
+_WRITTEN_LEAST = 5.0  # before it is told
 
 _QUIET = 3  # questions in a row with the same answer, and nothing received meanwhile
 
@@ -46,6 +48,10 @@ class SourceWatch:
         self.offset: int | None = None
         self.sampled_at = 0.0  # monotonic
         self.base: int | None = 0
+        self.backlog: int | None = None  # bytes, repl-backlog-size
+        self._ends: deque[tuple[float, int]] = (
+            deque()
+        )  # the stream's end in the last minute, as the source counts
         self._received: Callable[[], int | None] | None = None
         self._quiet = (0, (-1, -1))  # how often in a row, (source's offset, received)
         self._thread = threading.Thread(target=self._run, name="source-watch", daemon=True)
@@ -86,6 +92,15 @@ class SourceWatch:
             return float("-inf")
         return known[0][0]
 
+    def written_per_second(self) -> float | None:
+        """Bytes that the source adds to its stream, over the last minute; None until some seconds of it are known."""
+        ends = self._ends
+        with suppress(IndexError):  # the thread may just begin anew
+            (begun, first), (asked, last) = ends[0], ends[-1]
+            if asked - begun >= _WRITTEN_LEAST:
+                return (last - first) / (asked - begun)
+        return None
+
     def _run(self) -> None:
         client: Client | None = None
         while not self._stop.is_set():
@@ -98,6 +113,7 @@ class SourceWatch:
                 info = client.info("replication")
                 self._clock.ask(client)
                 offset = int(info.get("master_repl_offset", "0"))
+                self._note_pace(asked, offset, int(info.get("repl_backlog_size", "0")))
                 if self._received is not None:
                     self._look_for_base(offset, received)
                 base = self.base
@@ -119,6 +135,15 @@ class SourceWatch:
                 self._stop.wait(_INTERVAL)
         if client is not None:
             client.close()
+
+    def _note_pace(self, asked: float, offset: int, backlog: int) -> None:
+        self.backlog = backlog or None
+        ends = self._ends
+        if ends and offset < ends[-1][1]:  # another server, or one that began anew
+            ends.clear()
+        ends.append((asked, offset))
+        while asked - ends[0][0] > _WRITTEN_WINDOW:
+            ends.popleft()
 
     def _look_for_base(self, offset: int, received: int | None) -> None:
         state = (offset, received if received is not None else -1)
