@@ -70,6 +70,11 @@ class Connection:
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
 
     @property
+    def certificate(self) -> bytes | None:
+        """The server's certificate (DER); None without TLS."""
+        return self._sock.getpeercert(binary_form=True) if isinstance(self._sock, ssl.SSLSocket) else None
+
+    @property
     def buffered(self) -> bool:
         """Whether TLS holds decrypted bytes, which no poll of the socket tells."""
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0

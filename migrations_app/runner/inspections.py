@@ -38,10 +38,14 @@ class Cancelled(Exception):
 
 @dataclass(slots=True)
 class Result:
-    """What has come out. `values` must be JSON; `passed` None where there is nothing to pass."""
+    """What has come out. `values` must be JSON; `passed` None where there is nothing to pass.
+
+    `store` writes rows that belong to the inspection, in the transaction of its end: a worker that has lost it writes none.
+    """
 
     values: dict[str, Any] = field(default_factory=dict)
     passed: bool | None = None
+    store: Callable[[Inspection], None] | None = None
 
 
 Kind = Callable[["Reporter"], Result]
@@ -139,7 +143,9 @@ def run(lease: InspectionLease) -> None:
             advice="Run it again. If it fails again, the server's log has the details.",
         )
     else:
-        end = lambda: inspections.finish(lease, passed=result.passed, result=result.values)  # noqa: E731
+        end = lambda: inspections.finish(  # noqa: E731
+            lease, passed=result.passed, result=result.values, store=result.store
+        )
     finally:
         reporter.close()
         keeper.join()

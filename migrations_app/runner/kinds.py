@@ -1,5 +1,6 @@
 """Imports the modules that register the kinds of inspections."""
 
 from migrations_app.runner import connectivity
+from migrations_app.runner.precheck import run as precheck
 
-__all__ = ["connectivity"]
+__all__ = ["connectivity", "precheck"]

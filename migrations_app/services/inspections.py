@@ -167,9 +167,18 @@ def release(lease: InspectionLease) -> bool:
 
 
 @patient
-def finish(lease: InspectionLease, *, passed: bool | None, result: Mapping[str, Any]) -> bool:
-    """It has been carried out. False if the lease was lost: nothing is stored then."""
-    return _end(lease._row(), InspectionStatus.DONE, passed=passed, result=dict(result))
+def finish(
+    lease: InspectionLease,
+    *,
+    passed: bool | None,
+    result: Mapping[str, Any],
+    store: Callable[[Inspection], None] | None = None,
+) -> bool:
+    """It has been carried out. False if the lease was lost: nothing is stored then.
+
+    `store` writes the rows that belong to it, in the same transaction, before what follows the end of its kind.
+    """
+    return _end(lease._row(), InspectionStatus.DONE, store, passed=passed, result=dict(result))
 
 
 @patient
@@ -238,7 +247,12 @@ def cancelled(lease: InspectionLease) -> bool:
     return _end(lease._row(), InspectionStatus.CANCELLED, passed=False)
 
 
-def _end(rows: QuerySet[Inspection], status: InspectionStatus, **changes: Any) -> bool:
+def _end(
+    rows: QuerySet[Inspection],
+    status: InspectionStatus,
+    store: Callable[[Inspection], None] | None = None,
+    **changes: Any,
+) -> bool:
     with transaction.atomic():
         row = rows.select_related("task").first()
         if row is None or not rows.update(
@@ -246,6 +260,8 @@ def _end(rows: QuerySet[Inspection], status: InspectionStatus, **changes: Any) -
         ):
             return False
         row.refresh_from_db()
+        if store is not None:
+            store(row)
         if follow := ENDED.get(InspectionKind(row.kind)):
             follow(row)
     return True
