@@ -92,6 +92,14 @@ class Access(models.TextChoices):
     READ_WRITE = "read-write", "Read and write"
 
 
+class RoleState(BadgedChoices):
+    """Whether an access role can be used. A revoked one never can again."""
+
+    VALID = "valid", "success", "check-circle", "Valid"
+    EXPIRED = "expired", "warning", "clock", "Expired"
+    REVOKED = "revoked", "danger", "x-circle", "Revoked"
+
+
 class ChannelKind(models.TextChoices):
     """The ways to reach a contact."""
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 import zoneinfo
+from dataclasses import dataclass
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_ipv6_address
+from django.http import QueryDict
+from django.utils import timezone
 
 from portal import scopes
-from portal.choices import Role
+from portal.choices import Access, Role
 from portal.errors import ServiceError
-from portal.models import Account, Instance
+from portal.models import AccessRole, Account, Instance
 from portal.redis_control import EndpointParams
+from portal.services.roles import Cover
 
 HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 DEFAULT_PORT = 6379
@@ -209,6 +213,104 @@ class MemberForm(StyledForm):
 
 class RoleForm(StyledForm):
     role = forms.ChoiceField(choices=Role.choices)
+
+
+@dataclass
+class CoverRow:
+    """An instance of the account in the form of a role."""
+
+    instance: Instance
+    chosen: bool
+    databases: str
+    error: str = ""
+
+
+class AccessRoleForm(StyledForm):
+    """A role without its name and its trusted account, which stay. One row for each instance: `cover` and `databases-ID`."""
+
+    access = forms.ChoiceField(
+        choices=[
+            (Access.READ, "Read: its data can be copied, nothing is written to it"),
+            (Access.READ_WRITE, "Read and write: it can also be the target of a migration"),
+        ],
+        initial=Access.READ,
+        widget=forms.RadioSelect,
+    )
+    expires_at = forms.DateTimeField(
+        label="Expires",
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+    )
+    description = forms.CharField(required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 2}))
+    # Only the place of its errors: the rows are read by `clean`.
+    coverage = forms.Field(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, account: Account, role: AccessRole | None = None, **kwargs: Any) -> None:
+        if role is not None:
+            shown = ("access", "expires_at", "description")
+            kwargs["initial"] = {name: getattr(role, name) for name in shown}
+        super().__init__(*args, **kwargs)
+        self.fields["access"].widget.attrs["class"] = "form-check-input"
+        self.fields[
+            "expires_at"
+        ].help_text = f"Empty: not before it is revoked. The time is in your zone, {timezone.get_current_timezone_name()}."
+        stored = {cover.instance_id: cover for cover in role.coverage.all()} if role else {}
+        chosen = self.data.getlist("cover") if isinstance(self.data, QueryDict) else []
+        self.rows: list[CoverRow] = []
+        for instance in Instance.objects.fleet().filter(account=account).order_by("name"):
+            cover = stored.get(instance.pk)
+            numbers = ", ".join(map(str, cover.databases or [])) if cover else ""
+            row = CoverRow(instance, cover is not None, numbers)
+            if self.is_bound:
+                row.chosen = instance.public_id in chosen
+                row.databases = self.data.get(f"databases-{instance.public_id}", "")
+            self.rows.append(row)
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        data["coverage"] = []
+        for row in self.rows:
+            if not row.chosen:
+                continue
+            try:
+                data["coverage"].append(Cover(row.instance, parse_databases(row.databases)))
+            except ValidationError as error:
+                row.error = error.messages[0]
+        if any(row.error for row in self.rows):
+            self.add_error("coverage", "See the databases of the instances below.")
+        return data
+
+
+class NewAccessRoleForm(AccessRoleForm):
+    name = forms.CharField(
+        max_length=64,
+        help_text="The other account types it. Letters, digits, dots, hyphens and underscores.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    trusted_account = forms.CharField(
+        label="Trusted account",
+        max_length=32,
+        help_text="The ID of the account that may use the role. Its members find it on the account’s page.",
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "spellcheck": "false", "placeholder": "acc-7k2m9qwe"}
+        ),
+    )
+
+
+def parse_databases(text: str) -> list[int] | None:
+    """`0, 2, 5-7` as numbers; "" and `all` as None. Raises ValidationError."""
+    text = text.strip()
+    if text.lower() in ("", "all"):
+        return None
+    numbers: set[int] = set()
+    for part in text.replace(";", ",").replace(" ", ",").split(","):
+        if not part:
+            continue
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise ValidationError(f"“{part[:20]}” is no database. Enter numbers such as 0, 2, 5-7.")
+        numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return sorted(numbers)
 
 
 class ProfileForm(StyledForm):

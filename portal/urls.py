@@ -7,7 +7,7 @@ from django.contrib.auth import views as auth_views
 from django.urls import URLPattern, URLResolver, include, path
 
 from portal.api import PREFIX, open_to_tokens
-from portal.views import accounts, audit, health, home, instances, profile, tokens
+from portal.views import accounts, audit, health, home, instances, profile, roles, tokens
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
@@ -37,6 +37,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
         accounts.member_change,
         name="account_member_change",
     ),
+    path("accounts/<slug:public_id>/roles/new/", roles.role_create, name="account_role_create"),
+    path("roles/<slug:public_id>/", roles.role_detail, name="account_role"),
+    path("roles/<slug:public_id>/edit/", roles.role_edit, name="account_role_edit"),
+    path("roles/<slug:public_id>/revoke/", roles.role_revoke, name="account_role_revoke"),
     path("audit/", audit.audit_list, name="audit_list"),
     path("migrations/", include("migrations_app.urls")),
     path(PREFIX, open_to_tokens()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Count
+from django.db.models import Case, Count, Value, When
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -125,11 +125,19 @@ def _page(request: HtmxHttpRequest, account: Account, *, status: int = 200, **fo
         "can_manage": role is not None and role.can_manage,
         "can_operate": role is not None and role.can_operate,
         "members": [(each, RoleForm(initial={"role": each.role}, prefix=None)) for each in memberships],
-        "instances": account.instances.select_related("endpoint").order_by("name")[:10],
-        "instance_count": account.instances.count(),
+        "instances": account.instances.fleet().select_related("endpoint").order_by("name")[:10],
+        "instance_count": account.instances.fleet().count(),
         "history": AuditEntry.objects.filter(account=account)[:10],
+        "granted": _with_coverage(account.access_roles).select_related("trusted_account"),
+        "trusted": _with_coverage(account.trusted_by).select_related("account"),
         "rename_form": AccountForm(initial={"name": account.name}),
         "member_form": MemberForm(),
         **forms,
     }
     return render(request, "portal/account_detail.html", context, status=status)
+
+
+def _with_coverage(roles: Any) -> Any:
+    """What is valid first. The instances come along in two queries, whatever their number."""
+    revoked_last = Case(When(revoked_at__isnull=True, then=Value(0)), default=Value(1))
+    return roles.prefetch_related("coverage__instance").order_by(revoked_last, "name")

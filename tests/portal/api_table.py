@@ -29,6 +29,13 @@ class ApiRow:
     """What is sent as JSON."""
     scope: str = ""
     """What a token needs; "" for nothing but being valid."""
+    partner: int | None = None
+    """For the last role, the owner of the other side of a migration across accounts; None: as for an outsider."""
+
+    def status(self, index: int) -> int:
+        if index < len(self.statuses):
+            return self.statuses[index]
+        return self.statuses[1] if self.partner is None else self.partner
 
 
 def instance(world: World) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 The statuses stand in the order of world.ROLES: anonymous, outsider (a member of another account only), viewer, operator,
 owner, admin. 302 for anonymous is the login. `post` None: the URL takes no POST.
 
+The last role, partner, owns the account at the other side of a migration across accounts. What is not said of a partner in
+`partner` is as for an outsider: of what the two accounts share, a partner sees what is meant for the other side and nothing else.
+
 Another app's table may define `prepare(world)`, which adds its objects to `world.extra` before each row of its own.
 """
 
@@ -12,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from portal.models import AccessRole, RoleCoverage
 from portal.services import tokens
 from tests.portal.world import World
 
@@ -30,6 +34,17 @@ class Row:
     post: Statuses | None = None
     data: Callable[[World], Mapping[str, Any]] = nothing
     """What the POST sends."""
+    partner: tuple[int, int] | None = None
+    """GET and POST for the partner; None: as for an outsider."""
+
+    def status(self, method: str, index: int) -> int | None:
+        """What the role at this place of world.ROLES gets; None if the URL does not take the method."""
+        statuses = self.get if method == "get" else self.post
+        if statuses is None:
+            return None
+        if index < len(statuses):
+            return statuses[index]
+        return self.partner[method == "post"] if self.partner else statuses[1]
 
 
 def instance(world: World) -> dict[str, Any]:
@@ -50,6 +65,28 @@ def registration(world: World) -> dict[str, Any]:
 
 def edit(world: World) -> dict[str, Any]:
     return {"name": "renamed", "address": "sessions.internal:6379", "tls_verify": "on"}
+
+
+def granted(world: World) -> dict[str, Any]:
+    """A role of the account, which trusts the partner's."""
+    role, _ = AccessRole.objects.get_or_create(
+        account=world.account, name="for-partner", defaults={"trusted_account": world.partner_account}
+    )
+    RoleCoverage.objects.get_or_create(role=role, instance=world.instance)
+    return {"public_id": role.public_id}
+
+
+def new_role(world: World) -> dict[str, Any]:
+    return {
+        "name": "another",
+        "trusted_account": world.partner_account.public_id,
+        "access": "read",
+        "cover": world.instance.public_id,
+    }
+
+
+def changed_role(world: World) -> dict[str, Any]:
+    return {"access": "read-write", "cover": world.instance.public_id}
 
 
 def password_change(world: World) -> dict[str, Any]:
@@ -125,6 +162,27 @@ ROWS = [
         viewer_membership,
         post=(302, 404, 403, 403, 302, 302),
         data=lambda world: {"role": "operator"},
+    ),
+    Row(
+        "account_role_create",
+        account,
+        get=(302, 404, 403, 403, 200, 200),
+        post=(302, 404, 403, 403, 302, 302),
+        data=new_role,
+    ),
+    Row("account_role", granted, get=(302, 404, 200, 200, 200, 200), partner=(200, 405)),
+    Row(
+        "account_role_edit",
+        granted,
+        get=(302, 404, 403, 403, 200, 200),
+        post=(302, 404, 403, 403, 302, 302),
+        data=changed_role,
+    ),
+    Row(
+        "account_role_revoke",
+        granted,
+        get=(302, 404, 403, 403, 200, 200),
+        post=(302, 404, 403, 403, 302, 302),
     ),
     Row("audit_list", get=(302, 200, 200, 200, 200, 200)),
 ]

@@ -1,4 +1,5 @@
-"""A small world for tests: one account with a person of each role, another account, and somebody who belongs there."""
+"""A small world for tests: one account with a person of each role; another account, and somebody who belongs there; and a partner's
+account, which lets the first one read an instance."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 
 from portal.choices import Architecture, Edition, InstanceStatus, NodeRole, Role
-from portal.models import Account, Endpoint, Instance, Membership
+from portal.models import AccessRole, Account, Endpoint, Instance, Membership, RoleCoverage
 
 PASSWORD = "correct-horse-battery"  # of instances, in tests: looked for in everything that is shown or logged
 
-ROLES = ("anonymous", "outsider", "viewer", "operator", "owner", "admin")
+# Partner: owns the account at the other side of what the first account migrates across accounts.
+ROLES = ("anonymous", "outsider", "viewer", "operator", "owner", "admin", "partner")
 
 
 @dataclass
@@ -22,6 +24,10 @@ class World:
     other_account: Account
     instance: Instance
     other_instance: Instance
+    partner_account: Account
+    partner_instance: Instance
+    access_role: AccessRole
+    """Of the partner, who lets the account read the partner's instance."""
     users: dict[str, User]
     extra: dict[str, Any] = field(default_factory=dict)
     """Objects of other apps, for their rows of the table of URLs."""
@@ -59,9 +65,14 @@ def make_instance(
 def make_world() -> World:
     account = Account.objects.create(name="Payments")
     other = Account.objects.create(name="Search")
-    users = {role: make_user(role) for role in ("outsider", "viewer", "operator", "owner")}
+    partner = Account.objects.create(name="Logistics")
+    users = {role: make_user(role) for role in ("outsider", "viewer", "operator", "owner", "partner")}
     users["admin"] = make_user("admin", is_staff=True, is_superuser=True)
     Membership.objects.create(account=other, user=users["outsider"], role=Role.OWNER)
+    Membership.objects.create(account=partner, user=users["partner"], role=Role.OWNER)
+    shared = make_instance(partner, "parcels", password=PASSWORD)
+    access_role = AccessRole.objects.create(account=partner, name="parcels-reader", trusted_account=account)
+    RoleCoverage.objects.create(role=access_role, instance=shared)
     for role in Role:
         Membership.objects.create(account=account, user=users[role.value], role=role)
     return World(
@@ -69,5 +80,8 @@ def make_world() -> World:
         other_account=other,
         instance=make_instance(account, "sessions", password=PASSWORD),
         other_instance=make_instance(other, "search-index", password=PASSWORD),
+        partner_account=partner,
+        partner_instance=shared,
+        access_role=access_role,
         users=users,
     )
