@@ -15,6 +15,9 @@ class MigrationsAppConfig(AppConfig):
 
     def ready(self) -> None:
         from migrations_app import panels
+        from migrations_app.services import (
+            prechecks as prechecks,
+        )  # every process knows what follows an inspection
         from portal import navigation
 
         navigation.register(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
@@ -17,7 +18,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.core.management import call_command
 from django.db import connections
 
-from migrations_app.choices import TaskStatus
+from migrations_app.choices import Outcome, TaskStatus
 from migrations_app.engine.checkpoint import deferred_key
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError
@@ -25,6 +26,7 @@ from migrations_app.engine.verify import verify
 from migrations_app.engine.verify.report import as_text
 from migrations_app.models import LinkProgress, MigrationTask
 from migrations_app.services import tasks
+from migrations_app.services.prechecks import success_rate
 from portal.errors import ServiceError
 from portal.processes import (
     ChildFailed,
@@ -105,8 +107,9 @@ class Demo:
         self.writer = Writer(self.source.url, rate=rate or None).start()
         speed = f"with some {rate:,.0f} commands/s" if rate else "at full speed"
         say(f"A writer changes the source {speed}")
-        tasks.start_task(task.created_by, task)
         self.task = task
+        self._precheck()
+        tasks.start_task(task.created_by, task)
         say(f"Task {task.public_id} started: full + incremental")
         self._follow(lambda progress: progress.caught_up)
 
@@ -189,6 +192,24 @@ class Demo:
             )
         ]
         return tasks.create_task(user, account, *instances, name="Move the shop's cache")
+
+    def _precheck(self) -> None:
+        """By a worker of the cluster `default`, as for any task; what it advises is shown. Raises `DemoError` if it fails."""
+        inspection = tasks.precheck_task(self.task.created_by, self.task)
+
+        def ended() -> bool:
+            inspection.refresh_from_db()
+            return inspection.status_badge.is_final
+
+        self.supervisor.wait_for(ended, "The precheck", PATIENCE_S)
+        counts = Counter(item.outcome for item in inspection.items.all())
+        shown = ", ".join(f"{counts[one]} {one.label.lower()}" for one in Outcome if counts[one])
+        self.display.say(f"Precheck by {inspection.worker_host}: {success_rate(inspection)} %, {shown}")
+        for item in inspection.items.filter(outcome__in=(Outcome.WARNING, Outcome.FAILED)):
+            self.display.say(f"  {Outcome(item.outcome).label}: {item.title}. {item.found}")
+        self.task.refresh_from_db()
+        if self.task.status != TaskStatus.READY:
+            raise DemoError(f"The precheck has failed. {inspection.failure_message}".strip())
 
     def _has_all_expiries(self) -> bool:
         # Expiries that were near while the link was behind are set once it has caught up; until then the

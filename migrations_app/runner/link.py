@@ -139,7 +139,7 @@ def _conclude(lease: Lease, ports: LinkPorts, result: engine.LinkResult) -> None
     if result.outcome is engine.Outcome.COMPLETED:
         links.finish_completed(lease)
     elif ports.ended is Ended.DESIRED:
-        links.finish_stopped(lease)
+        links.finish_wanted(lease)
     else:
         links.append_log(
             lease.task_id,
@@ -182,7 +182,7 @@ class LinkPorts:
         if self._desired is None:
             self.ended = Ended.LOST
             raise Fenced("Another worker has taken this link over.")
-        if self._desired is Desired.STOP:
+        if self._desired in (Desired.STOP, Desired.PAUSE):
             self.ended = Ended.DESIRED
         elif drain.requested() or time.monotonic() - self._renewed_at > BLIND_SECONDS:
             self.ended = self.ended or Ended.DRAIN

@@ -34,7 +34,7 @@ CLUSTER: Final = "default"
 OPEN: Final = (InspectionStatus.QUEUED, InspectionStatus.RUNNING)
 
 # What else a request has to respect, and what follows an inspection, by kind: called inside the transaction that begins or
-# ends it. Services of a kind add theirs when they are imported (services/__init__.py imports them all).
+# ends it. Services of a kind add theirs when they are imported, which the app does when it is loaded (apps.py).
 ENDED: Final[dict[InspectionKind, Callable[[Inspection], None]]] = {}
 
 

@@ -21,6 +21,7 @@ from django_q.tasks import async_task
 from migrations_app import states
 from migrations_app.choices import ACTIVE, Desired, LogLevel, Phases, TaskStatus
 from migrations_app.models import Link, LinkProgress, LogEntry, MigrationTask
+from migrations_app.services import status as statuses
 from migrations_app.services.patience import patient
 from portal.services import audit
 
@@ -157,23 +158,25 @@ def ring_again(link_id: int) -> bool:
 
 
 def unsettled() -> list[int]:
-    """Links that were told to stop and whose worker is gone: nobody else will end their task."""
+    """Links that were told to stop or pause and whose worker is gone: nobody else will settle their task."""
     return list(
-        Link.objects.filter(_free(), desired=Desired.STOP, task__status__in=ACTIVE).values_list(
-            "pk", flat=True
-        )
+        Link.objects.filter(_free(), task__status__in=ACTIVE)
+        .exclude(desired=Desired.RUN)
+        .values_list("pk", flat=True)
     )
 
 
 @patient
 def settle(link_id: int) -> bool:
-    """End the task of a link that is to stop and has no worker."""
-    link = Link.objects.select_related("task").filter(_free(), pk=link_id, desired=Desired.STOP).first()
+    """End (or pause) the task of a link that is to stop (or to pause) and has no worker."""
+    link = (
+        Link.objects.select_related("task").filter(_free(), pk=link_id).exclude(desired=Desired.RUN).first()
+    )
     if link is None:
         return False
     # The name of an owner that is gone would keep the page from saying, after a resume, that the task waits for a worker.
     Link.objects.filter(_free(), pk=link_id).update(owner="", lease_until=None, rung_at=None)
-    return _end(link.task, states.after_stop(link.task.reached_incremental))
+    return _settled(link.task, Desired(link.desired))
 
 
 # --- what a running link tells ------------------------------------------------------------------------------------------
@@ -188,7 +191,7 @@ def show_phase(lease: Lease, status: TaskStatus) -> bool:
     if not lease._row().exists():
         return False
     allowed = [old for old in states.before(status) if old in ACTIVE]
-    changes: dict[str, Any] = {"status": status}
+    changes: dict[str, Any] = {}
     if status == TaskStatus.FULL:
         # From here on the target is neither the old nor the new: a stop in a (repeated) full phase is no success.
         changes |= {"reached_incremental": False, "incremental_at": None}
@@ -198,7 +201,7 @@ def show_phase(lease: Lease, status: TaskStatus) -> bool:
             "incremental_at", Value(timezone.now())
         )  # an interruption does not begin the phase anew
         changes |= {"reached_incremental": True, "full_resync_allowed": False, "incremental_at": since}
-    return bool(MigrationTask.objects.filter(pk=lease.task_id, status__in=allowed).update(**changes))
+    return statuses.move(lease.task_id, allowed, status, **changes)
 
 
 @patient
@@ -239,15 +242,18 @@ def note(
 
 
 @patient
-def finish_stopped(lease: Lease) -> TaskStatus | None:
-    """The link has stopped because somebody wanted it to. The task's new status, or None if the lease was lost."""
-    task = _task_of(lease)
-    if task is None:
+def finish_wanted(lease: Lease) -> TaskStatus | None:
+    """The link has ended because it was told to stop or to pause: the one that is wanted now. None if the lease was lost."""
+    link = lease._row().select_related("task").first()
+    if link is None:
         return None
-    status = states.after_stop(task.reached_incremental)
-    _give_up(lease)
-    _end(task, status)
-    return status
+    desired = Desired(link.desired)
+    if desired == Desired.RUN:  # wanted again meanwhile: the next tick finds a worker
+        release(lease)
+        return link.task.status_badge
+    lease._row().update(owner="", lease_until=None, rung_at=None)
+    _settled(link.task, desired)
+    return MigrationTask.objects.get(pk=link.task_id).status_badge
 
 
 @patient
@@ -285,16 +291,30 @@ def _give_up(lease: Lease) -> None:
     lease._row().update(owner="", lease_until=None, rung_at=None, desired=Desired.STOP)
 
 
-def _end(task: MigrationTask, status: TaskStatus, **changes: Any) -> bool:
-    """From whatever status may come before it: the engine may have ended before its last phase was shown."""
-    changed = MigrationTask.objects.filter(pk=task.pk, status__in=states.before(status)).update(
-        status=status, finished_at=timezone.now(), **changes
-    )
-    if not changed:
+def _settled(task: MigrationTask, desired: Desired) -> bool:
+    """Nobody runs the link any more: stopped or paused, as was wanted."""
+    if desired == Desired.STOP:
+        return _end(task, states.after_stop(task.reached_incremental))
+    if not statuses.move(task.pk, (TaskStatus.PAUSING,), TaskStatus.PAUSED, paused_at=timezone.now()):
         return False
+    _stands_still(task)
+    why = f" {task.pause_reason}" if task.pause_reason else ""
+    note(task, "task.paused", f"The task is paused at its position. Nothing is written to the target.{why}")
+    audit.record(None, "task.paused", task)
+    return True
+
+
+def _stands_still(task: MigrationTask) -> None:
     LinkProgress.objects.filter(link__task=task).update(
         keys_per_second=0, commands_per_second=0, bytes_per_second=0, updated_at=timezone.now()
     )
+
+
+def _end(task: MigrationTask, status: TaskStatus, **changes: Any) -> bool:
+    """From whatever status may come before it: the engine may have ended before its last phase was shown."""
+    if not statuses.move(task.pk, states.before(status), status, finished_at=timezone.now(), **changes):
+        return False
+    _stands_still(task)
     event, level, message = _LAST_WORDS[status]
     if status == TaskStatus.COMPLETED and task.phases == Phases.FULL:
         message = "The full synchronization is complete. Nothing more is written to the target."

@@ -8,6 +8,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from migrations_app import present
+from migrations_app.choices import TaskStatus
 from migrations_app.models import MigrationTask
 from migrations_app.services import tasks
 from migrations_app.views.common import task_context, visible_task
@@ -18,7 +19,10 @@ from portal.services.permissions import require_operator
 @require_POST
 def task_start(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     task = tasks.start_task(request.user, visible_task(request, public_id))
-    messages.success(request, f"{task.name} was started.")
+    if task.status == TaskStatus.PRECHECKING:
+        messages.info(request, f"{task.name} is checked again first, and starts once that has passed.")
+    else:
+        messages.success(request, f"{task.name} was started.")
     return redirect(task)
 
 

@@ -22,6 +22,7 @@ from portal.redis_control import EndpointParams
 from portal.services import instances
 from tests.support.process import Process, children_of
 from tests.support.servers import Server
+from tests.support.tasks import prechecked
 from tests.support.wait import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,7 +123,7 @@ class Story:
         )
 
     def start(self) -> None:
-        tasks.start_task(None, self.task)
+        tasks.start_task(None, prechecked(self.task))
 
     @property
     def status(self) -> TaskStatus:

@@ -10,10 +10,10 @@ from django.contrib.auth.models import User
 
 from migrations_app import drain
 from migrations_app.choices import TaskStatus
-from migrations_app.models import Link, MigrationTask
-from migrations_app.services import tasks
+from migrations_app.models import Link, LinkProgress, MigrationTask
 from portal.choices import Architecture, Edition, InstanceStatus, NodeRole, Role
 from portal.models import Account, Endpoint, Instance, Membership
+from tests.support.tasks import passed
 
 TaskMaker = Callable[..., MigrationTask]
 
@@ -83,7 +83,7 @@ def target(account: Account) -> Instance:
 
 @pytest.fixture
 def make_task(account: Account, source: Instance, target: Instance) -> TaskMaker:
-    """A task in the given status, without going through the states before it."""
+    """A task in the given status, without going through the states before it. Of a ready one the precheck has just passed."""
 
     def make(status: TaskStatus = TaskStatus.READY, **changes: Any) -> MigrationTask:
         sides = {"source": changes.pop("source", source), "target": changes.pop("target", target)}
@@ -98,8 +98,8 @@ def make_task(account: Account, source: Instance, target: Instance) -> TaskMaker
             **changes,
         )
         link = Link.objects.create(task=task, name=task.public_id, desired=desired)
-        tasks.LinkProgress.objects.create(link=link)
-        return task
+        LinkProgress.objects.create(link=link)
+        return passed(task) if status == TaskStatus.READY else task
 
     return make
 

@@ -21,6 +21,7 @@ from migrations_app.services import tasks
 from tests.support.fixtures import ServerFactory
 from tests.support.process import descendants_of
 from tests.support.servers import Server
+from tests.support.tasks import prechecked
 from tests.support.wait import wait_for
 
 from .clusters import Cluster, Story, database
@@ -251,7 +252,7 @@ def test_more_links_than_workers_wait_their_turn(
     new_cluster(workers=1)
     story.start()
     story.wait_until_following()
-    tasks.start_task(None, other)
+    tasks.start_task(None, prechecked(other))
     with story.source.client() as source:
         source.set("waiting", 1)
     tasks.stop_task(None, story.task)

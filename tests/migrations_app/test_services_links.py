@@ -166,7 +166,7 @@ class TestOldOwner:
         take(task, "two:2:b")
         assert not links.show_phase(old, S.INCREMENTAL)
         assert not links.record_progress(old, {"keys_done": 99})
-        assert links.finish_stopped(old) is None
+        assert links.finish_wanted(old) is None
         assert not links.finish_completed(old)
         assert not links.fail(old, failure_id="x", message="x", advice="x")
         assert not links.release(old)
@@ -180,7 +180,8 @@ class TestEnd:
     def test_stopped(self, make_task: TaskMaker, reached: bool, expected: S) -> None:
         task = make_task(S.STOPPING, desired="run", reached_incremental=reached)
         lease = take(task)
-        assert links.finish_stopped(lease) is expected
+        Link.objects.update(desired=Desired.STOP)
+        assert links.finish_wanted(lease) is expected
         task.refresh_from_db()
         assert task.status == expected
         assert task.finished_at

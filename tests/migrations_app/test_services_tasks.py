@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from migrations_app.choices import Desired, Phases, TaskStatus
 from migrations_app.models import Link, LogEntry, MigrationTask
 from migrations_app.services import links, tasks
+from migrations_app.services.launch import launch
 from portal.choices import Architecture, NodeRole
 from portal.errors import Conflict, Invalid, NotFound, NotPermitted
 from portal.models import Account, AuditEntry, Instance
@@ -22,11 +23,12 @@ S = TaskStatus
 
 
 class TestCreate:
-    def test_makes_a_ready_task_with_its_link(
+    def test_makes_a_configured_task_with_its_link(
         self, operator: User, account: Account, source: Instance, target: Instance, bell: list[int]
     ) -> None:
         task = tasks.create_task(operator, account, source, target, databases=[3, 0, 3])
-        assert task.status == S.READY
+        assert task.status == S.NOT_CONFIGURED
+        assert tasks.missing(task) == []
         assert task.public_id.startswith("mt-")
         assert task.name == "orders to orders-new"
         assert task.databases == [0, 3]
@@ -70,7 +72,7 @@ class TestCreate:
         with pytest.raises(Invalid) as raised:
             tasks.create_task(operator, account, source, target, **changes)
         assert (raised.value.id, raised.value.field) == (refusal, field)
-        assert "No task was created." in raised.value.message
+        assert "Nothing was changed." in raised.value.message
         assert raised.value.advice
         assert not MigrationTask.objects.exists()
 
@@ -78,8 +80,7 @@ class TestCreate:
         ("side", "changes", "refusal"),
         [
             ("target", {"role": NodeRole.REPLICA, "replica_of": "10.0.0.1:6379"}, "task.target_is_replica"),
-            ("target", {"architecture": Architecture.CLUSTER}, "task.target_is_cluster"),
-            ("source", {"architecture": Architecture.CLUSTER}, "task.source_is_cluster"),
+            ("target", {"architecture": Architecture.CLUSTER}, "task.target_lacks_database"),
             ("target", {"run_id": f"{'orders':x<40}"}, "task.same_server"),
             ("target", {"database_count": 2}, "task.target_lacks_database"),
         ],
@@ -245,7 +246,7 @@ class TestStart:
         with pytest.raises(Conflict):
             tasks.start_task(operator, second)
         with pytest.raises(Conflict, match="meanwhile"):
-            tasks._begin(second, (S.READY,), unchanged="Nothing was changed.")
+            launch(second, (S.READY,), unchanged="Nothing was changed.")
         assert AuditEntry.objects.filter(action="task.started").count() == 1
 
     def test_the_database_keeps_two_tasks_from_one_target(
@@ -256,7 +257,9 @@ class TestStart:
         late = make_task(S.READY)
         with pytest.raises(IntegrityError), transaction.atomic():
             MigrationTask.objects.filter(pk=late.pk).update(status=S.STARTING)
-        monkeypatch.setattr("migrations_app.services.checks.check_other_tasks", lambda *args, **kwargs: None)
+        monkeypatch.setattr(
+            "migrations_app.services.launch.checks.check_other_tasks", lambda *args, **kwargs: None
+        )
         with pytest.raises(Conflict) as raised:
             tasks.start_task(operator, late)
         assert raised.value.id == "task.target_taken"

@@ -169,13 +169,14 @@ class TestCreate:
         task = MigrationTask.objects.get()
         assert response.status_code == 302
         assert response.headers["Location"] == task.get_absolute_url()
-        assert (task.status, task.databases, task.phases) == (S.READY, [0, 3], Phases.FULL)
+        assert (task.status, task.databases, task.phases) == (S.NOT_CONFIGURED, [0, 3], Phases.FULL)
 
     def test_creates_and_starts(
         self, browser: Client, source: Instance, target: Instance, bell: list[int]
     ) -> None:
         browser.post("/migrations/new/", self.data(source, target, start="1"))
-        assert MigrationTask.objects.get().status == S.STARTING
+        task = MigrationTask.objects.get()
+        assert (task.status, task.start_when_ready) == (S.PRECHECKING, True)
 
     @pytest.mark.parametrize(
         ("changes", "shown"),

@@ -49,7 +49,8 @@ class Case(Story):
         return MigrationTask.objects.get(pk=self.task.pk)
 
     def instance(self, side: str) -> Instance:
-        return self.task.source if side == "source" else self.task.target
+        source, target = self.task.both_sides()
+        return source if side == "source" else target
 
     def resume(self, *, allow_full_resync: bool = False) -> None:
         tasks.resume_task(None, self.row(), allow_full_resync=allow_full_resync)

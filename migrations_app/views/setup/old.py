@@ -62,12 +62,15 @@ def task_create(request: HtmxHttpRequest) -> HttpResponse:
 
 def _created(request: HtmxHttpRequest, task: MigrationTask) -> HttpResponseRedirect:
     if "start" not in request.POST:
-        messages.success(request, f"{task.name} was created. It does nothing before you start it.")
+        messages.success(
+            request,
+            f"{task.name} was created. It does nothing before you have run its precheck and started it.",
+        )
         return redirect(task)
     try:
-        tasks.start_task(request.user, task)
+        tasks.precheck_task(request.user, task, then_start=True)
     except ServiceError as error:
         messages.error(request, f"{task.name} was created but not started. {error}")
     else:
-        messages.success(request, f"{task.name} was created and started.")
+        messages.success(request, f"{task.name} was created. It starts once its precheck has passed.")
     return redirect(task)
