@@ -21,6 +21,23 @@ from migrations_app.engine.rdb.rewrite import rewriter_for
 from migrations_app.engine.target.pipeline import Group, in_databases
 from migrations_app.engine.wiring import Wiring
 
+_LARGE = 64 * 1024  # bytes; to make one piece of larger ones would cost more than it saves
+
+
+def _pieces(data: list[bytes | bytearray]) -> list[bytes]:
+    """The same bytes, small pieces together; at least one piece."""
+    pieces: list[bytes] = []
+    small: list[bytes | bytearray] = []
+    for piece in data:
+        if len(piece) < _LARGE:
+            small.append(piece)
+            continue
+        if small:
+            pieces.append(b"".join(small))
+            small = []
+        pieces.append(bytes(piece))
+    return [*pieces, b"".join(small)] if small or not pieces else pieces
+
 
 class _Plan(SnapshotPlan):
     """For targets that take relative expiries only: what is left, by the source's clock."""
@@ -140,13 +157,20 @@ class FullPhase:
         wiring, progress, pipeline = self._wiring, self._wiring.meter.progress, self._wiring.pipeline
         if not progress.snapshot_bytes:
             wiring.meter.phase(Phase.FULL)
+            if mark is None and (widening := wiring.target.widening()):
+                group = pipeline.open(("keys", {}))
+                pipeline.add(group, encode_many([widening]), 1)
+                pipeline.close(group)
         progress.snapshot_bytes += len(data)
         if self._marker is not None and self._marked is None:
             kernel.selected(0)
         batch = kernel.feed(data)
         wiring.throttle.took(sum(batch.keys.values()), len(data), time.monotonic())
         group = pipeline.open(mark) if mark else self._begin(batch.keys)
-        pipeline.add(group, b"".join(batch.data), batch.commands)
+        *first, last = _pieces(batch.data)
+        for piece in first:
+            pipeline.add(group, piece, 0)
+        pipeline.add(group, last, batch.commands)
         for database, key, _ in batch.deferred:
             wiring.deferred.note(database, key)
         if wiring.deferred.unwritten and not kernel.mid_command and self._policy.may_note:

@@ -33,8 +33,8 @@ from migrations_app.engine.protocol.resp import encode
 
 if cython.compiled:
     from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
-    from cython.cimports.libc.stdlib import free, realloc
-    from cython.cimports.libc.string import memcmp, memcpy, memmove
+    from cython.cimports.libc.stdlib import free, malloc, realloc
+    from cython.cimports.libc.string import memcmp, memcpy
 
 COMPILED: Final = bool(cython.compiled)
 DESCRIPTION: Final = (
@@ -648,7 +648,9 @@ class SnapshotBatch:
 
 _GROUP_KEYS = cython.declare(cython.Py_ssize_t, 32)  # strings in one MSET, at most
 _GROUP_BYTES = cython.declare(cython.Py_ssize_t, 64 * 1024)
-_GROUP_HEAD = cython.declare(cython.Py_ssize_t, 15)  # of "*65", "$4" and "MSET" with their line ends
+_GROUP_ROOM = cython.declare(
+    cython.Py_ssize_t, 160 * 1024
+)  # of an open MSET, and of what follows it: `_GROUP_BYTES`, one more value and key at their longest, and what frames them
 _SPARE = cython.declare(
     cython.Py_ssize_t, 64
 )  # what is read to find the extent of a key is in the buffer if so many bytes follow
@@ -656,6 +658,7 @@ _PART: Final = 64 * 1024  # of a value that goes as commands, taken at a time
 _WAIT: Final = (
     128 * 1024
 )  # an incomplete value is waited for up to here; a longer one is walked over several blocks
+_SLACK = cython.declare(cython.Py_ssize_t, 32)  # bytes that a copy may write beyond its end
 _LONG = cython.declare(
     cython.Py_ssize_t, 64 * 1024
 )  # a string that is longer goes as SET of its own, and compressed if it came so
@@ -787,10 +790,16 @@ def _put_plain(
     pos: cython.Py_ssize_t,
     stop: cython.Py_ssize_t,
     plain: cython.Py_ssize_t,
+    limit: cython.Py_ssize_t,
 ) -> cython.bint:
-    """Undo LZF: `plain` bytes to `out` at `at`; False for damaged input. Compiled only."""
+    """Undo LZF: `plain` bytes to `out` at `at`; False for damaged input. Compiled only.
+
+    Short pieces are copied 16 or 32 bytes at a time, whatever their size: `p` may be read up to `limit`, and `out` has `_SLACK` bytes of
+    room behind the last.
+    """
     begin: cython.Py_ssize_t = at
     end: cython.Py_ssize_t = at + plain
+    wide = cython.declare(cython.uchar[16])
     control: cython.Py_ssize_t
     run: cython.Py_ssize_t
     back: cython.Py_ssize_t
@@ -801,7 +810,10 @@ def _put_plain(
             run = control + 1
             if pos + run > stop or at + run > end:
                 return False
-            memcpy(out + at, p + pos, run)
+            if pos + 32 <= limit:
+                memcpy(out + at, p + pos, 32)
+            else:
+                memcpy(out + at, p + pos, run)
             pos += run
             at += run
             continue
@@ -818,12 +830,18 @@ def _put_plain(
         pos += 1
         if at - back < begin or at + run > end:
             return False
-        while run > back:  # a pattern that repeats itself: what is there doubles
-            memcpy(out + at, out + at - back, back)
-            at += back
-            run -= back
-            back *= 2
-        memcpy(out + at, out + at - back, run)
+        while run > 0:
+            # A pattern that repeats itself is longer behind each copy.
+            if back >= 16:
+                memcpy(out + at, out + at - back, 16)
+                at += 16
+                run -= 16
+            else:
+                memcpy(wide, out + at - back, 16)
+                memcpy(out + at, wide, 16)
+                at += back
+                run -= back
+                back *= 2
         at += run
     return at == end
 
@@ -832,15 +850,20 @@ def _put_plain(
 class _Writer:
     """The quick way for what most keys are: complete in the buffer, of a common form, nothing special about them.
 
-    Strings without expiry go as MSET in groups, strings with one as SET … PXAT, all else as RESTORE. What is not like that is left
-    to `SnapshotKernel`. `unpack` has short strings that came compressed go as what they are; the interpreter is too slow for that.
+    Short strings go as MSET in groups, with a PEXPIREAT behind the group for each that has an expiry: together that costs the target less
+    than SET … PXAT. All else goes as RESTORE, also while a group is open. What is not like that is left to `SnapshotKernel`. `unpack`
+    has short strings that came compressed go as what they are; the interpreter is too slow for that.
     """
 
     _data: cython.p_uchar
     _size: cython.Py_ssize_t
     _room: cython.Py_ssize_t
-    _group: cython.Py_ssize_t  # where the open MSET begins; -1: there is none
+    _group: cython.p_uchar  # keys and values of the open MSET
+    _group_size: cython.Py_ssize_t
     _group_keys: cython.int
+    _times: cython.p_uchar  # the commands that follow it
+    _times_size: cython.Py_ssize_t
+    _times_keys: cython.int
     _mset: cython.bint
     _pxat: cython.bint
     _unpack: cython.bint
@@ -856,7 +879,8 @@ class _Writer:
     _tail: bytes
     _defer_before: cython.longlong
     _parts: list[bytes]
-    _group_bytes: cython.Py_ssize_t
+    _group_parts: list[bytes]
+    _times_parts: list[bytes]
     _failed: cython.bint
     _restore_at: cython.p_uchar
     _restore_size: cython.Py_ssize_t
@@ -867,9 +891,15 @@ class _Writer:
     done = cython.declare(cython.Py_ssize_t, visibility="readonly")  # keys
 
     def __init__(self, plan: SnapshotPlan, pxat: bool) -> None:
-        self._group = -1
-        self._group_keys = 0
-        self._group_bytes = 0
+        if cython.compiled:
+            self._group = cython.cast(cython.p_uchar, malloc(_GROUP_ROOM))
+            self._times = cython.cast(cython.p_uchar, malloc(_GROUP_ROOM))
+            if self._group == cython.NULL or self._times == cython.NULL:
+                raise MemoryError
+        self._group_size = self._group_keys = 0
+        self._times_size = self._times_keys = 0
+        self._group_parts = []
+        self._times_parts = []
         self._mset = plan.mset
         self._pxat = pxat
         self._unpack = plan.unpack
@@ -895,6 +925,8 @@ class _Writer:
 
     def __dealloc__(self) -> None:
         free(self._data)
+        free(self._group)
+        free(self._times)
 
     def keys(
         self,
@@ -985,7 +1017,7 @@ class _Writer:
                 if (
                     kind
                     or (first == 0xC3 and not self._unpack)
-                    or not self._string(p, at, size, value, stop, expiry)
+                    or not self._string(p, at, size, value, stop, end, expiry)
                 ):
                     self._value(p, at, size, kind, value, stop, expiry)
                 self.done += 1
@@ -1004,6 +1036,7 @@ class _Writer:
         key_size: cython.Py_ssize_t,
         value: cython.Py_ssize_t,
         stop: cython.Py_ssize_t,
+        end: cython.Py_ssize_t,
         expiry: cython.longlong,
     ) -> cython.bint:
         """A key of the type string as MSET or SET; False if it has to go as RESTORE."""
@@ -1032,19 +1065,13 @@ class _Writer:
                 return False
         else:
             return False
-        grouped: cython.bint = self._mset and not expiry and size <= _LONG
+        grouped: cython.bint = self._mset and size <= _LONG
         if cython.compiled:
-            if not self._need(key_size + size + 160):
+            if not self._need(key_size + size + 160 + _SLACK):
                 return False
-            if grouped and self._group < 0:
-                self._group = self._size
-                self._size += _GROUP_HEAD
-            elif not grouped:
-                self._close()
             digits = cython.declare(cython.uchar[24])
-            out: cython.p_uchar = self._data
-            at: cython.Py_ssize_t = self._size
-            begin: cython.Py_ssize_t = at
+            out: cython.p_uchar = self._group if grouped else self._data
+            at: cython.Py_ssize_t = self._group_size if grouped else self._size
             if not grouped:
                 if expiry:
                     at = _put(out, at, b"*5\r\n$3\r\nSET\r\n", 13)
@@ -1061,22 +1088,27 @@ class _Writer:
                 at = _put_number(out, at + 1, size)
                 out[at] = 13
                 out[at + 1] = 10
-                if not _put_plain(out, at + 2, p, content, stop, size):
-                    if grouped and not self._group_keys:
-                        self._size = self._group
-                        self._group = -1
+                if not _put_plain(out, at + 2, p, content, stop, size, end):
                     return False
                 at += 2 + size
                 out[at] = 13
                 out[at + 1] = 10
                 at += 2
+            if grouped:
+                self._group_size = at
             if expiry:
                 size = _put_number(digits, 0, expiry)
-                at = _put(out, at, b"$4\r\nPXAT\r\n", 10)
-                at = _put_bulk(out, at, digits, size)
-            self._size = at
-            if grouped:
-                self._group_bytes += at - begin
+                if grouped:
+                    out = self._times
+                    at = _put(out, self._times_size, b"*3\r\n$9\r\nPEXPIREAT\r\n", 19)
+                    at = _put_bulk(out, at, p + key, key_size)
+                    self._times_size = _put_bulk(out, at, digits, size)
+                    self._times_keys += 1
+                else:
+                    at = _put(out, at, b"$4\r\nPXAT\r\n", 10)
+                    at = _put_bulk(out, at, digits, size)
+            if not grouped:
+                self._size = at
         else:
             name = p[key : key + key_size]
             if first < 0xC0:
@@ -1088,24 +1120,30 @@ class _Writer:
                     data = lzf_decompress(bytes(p[content:stop]), size)
                 except SnapshotError:
                     return False
+            when = b"%d" % expiry if expiry else b""
             part = b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (key_size, name, len(data), data)
             if grouped:
-                if self._group < 0:
-                    self._group = len(self._parts)
-                    self._parts.append(b"")
-                self._parts.append(part)
-                self._group_bytes += len(part)
-            else:
-                self._close()
+                self._group_parts.append(part)
+                self._group_size += len(part)
                 if expiry:
-                    when = b"%d" % expiry
-                    part = b"*5\r\n$3\r\nSET\r\n%b$4\r\nPXAT\r\n$%d\r\n%b\r\n" % (part, len(when), when)
-                else:
-                    part = b"*3\r\n$3\r\nSET\r\n" + part
-                self._parts.append(part)
+                    part = b"*3\r\n$9\r\nPEXPIREAT\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+                        key_size,
+                        name,
+                        len(when),
+                        when,
+                    )
+                    self._times_parts.append(part)
+                    self._times_size += len(part)
+                    self._times_keys += 1
+            elif expiry:
+                self._parts.append(
+                    b"*5\r\n$3\r\nSET\r\n%b$4\r\nPXAT\r\n$%d\r\n%b\r\n" % (part, len(when), when)
+                )
+            else:
+                self._parts.append(b"*3\r\n$3\r\nSET\r\n" + part)
         if grouped:
             self._group_keys += 1
-            if self._group_keys == _GROUP_KEYS or self._group_bytes > _GROUP_BYTES:
+            if self._group_keys == _GROUP_KEYS or self._group_size + self._times_size > _GROUP_BYTES:
                 self._close()
         else:
             self.commands += 1
@@ -1125,8 +1163,6 @@ class _Writer:
         expiry: cython.longlong,
     ) -> cython.void:
         """A key as RESTORE: its value as it is, with the version and the checksum behind it."""
-        if self._group >= 0:
-            self._close()
         size: cython.Py_ssize_t = stop - value + 11
         if cython.compiled:
             if not self._need(key_size + size + 160):
@@ -1173,23 +1209,27 @@ class _Writer:
     def _close(self) -> cython.void:
         """End the open MSET."""
         count: cython.int = 1 + 2 * self._group_keys
-        if self._group < 0:
+        if count == 1:
             return
         if cython.compiled:
+            if not self._need(self._group_size + self._times_size + 32):
+                return
             out: cython.p_uchar = self._data
-            at: cython.Py_ssize_t = self._group
-            if count < 10:  # its head is one byte shorter than the room that was left for it
-                memmove(out + at + 14, out + at + 15, self._size - at - 15)
-                self._size -= 1
+            at: cython.Py_ssize_t = self._size
             out[at] = 0x2A
             at = _put_number(out, at + 1, count)
-            _put(out, at, b"\r\n$4\r\nMSET\r\n", 12)
+            at = _put(out, at, b"\r\n$4\r\nMSET\r\n", 12)
+            at = _put(out, at, self._group, self._group_size)
+            self._size = _put(out, at, self._times, self._times_size)
         else:
-            self._parts[self._group] = b"*%d\r\n$4\r\nMSET\r\n" % count
-        self._group = -1
-        self._group_keys = 0
-        self._group_bytes = 0
-        self.commands += 1
+            self._parts.append(b"*%d\r\n$4\r\nMSET\r\n" % count)
+            self._parts += self._group_parts
+            self._parts += self._times_parts
+            self._group_parts = []
+            self._times_parts = []
+        self.commands += 1 + self._times_keys
+        self._group_size = self._group_keys = 0
+        self._times_size = self._times_keys = 0
 
     @cython.cfunc
     @cython.nogil

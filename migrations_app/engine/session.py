@@ -58,11 +58,11 @@ from migrations_app.engine.target.cluster import ClusterTarget
 from migrations_app.engine.target.opening import open_target, pipeline_to
 from migrations_app.engine.wiring import Wiring
 
-_SNAPSHOT_BLOCK = 256 * 1024
+_SNAPSHOT_BLOCK = 128 * 1024
 _STREAM_BLOCK = 64 * 1024  # small, so that one batch does not hold up the target's other clients
 # Sources send a snapshot in pieces of some KB, and a turn of the loop costs as much as 50 KB of it: they are let add up.
 _ADD_UP = 0.001  # seconds
-_UNSENT_LIMIT = 1024 * 1024  # bytes queued for the target, beyond which the source is not read
+_UNSENT_LIMIT = 512 * 1024  # bytes queued for the target, beyond which the source is not read
 _ACK_EVERY = 1.0
 _ACK_UNTIL_STREAM = 0.1  # the source starts the stream at the first ACK after its child has ended
 _WANTED_EVERY = 0.1
@@ -377,7 +377,7 @@ class Session:
             if self._step is _Step.DRAIN and self.pipeline.idle and not self._drained():
                 return Outcome.COMPLETED
             self.pipeline.write()
-            if self._step is _Step.SNAPSHOT and self._came < _SNAPSHOT_BLOCK // 4:
+            if self._step is _Step.SNAPSHOT and self._came < _SNAPSHOT_BLOCK:
                 time.sleep(_ADD_UP)
             if self._source_lost is not None and not self._worth_finishing():
                 self._leave_position()

@@ -137,13 +137,25 @@ def snapshot(*parts: bytes, magic: bytes = b"REDIS0011", checksum: int | None = 
 
 
 def single(commands: Iterable[list[bytes]]) -> list[list[bytes]]:
-    """The same with each MSET as SETs: how strings are grouped depends on how the blocks are cut."""
-    result = []
-    for command in commands:
-        if command[0] == b"MSET":
-            result += [[b"SET", *command[place : place + 2]] for place in range(1, len(command), 2)]
+    """The same with each MSET as SETs, with their expiries, and what was selected in one go in order of its keys.
+
+    How strings are grouped, and what else goes before a group, depends on how the blocks are cut.
+    """
+    result: list[list[bytes]] = []
+    values: dict[bytes, list[list[bytes]]] = {}
+    for command in [*commands, []]:
+        if command[:1] == [b"MSET"]:
+            for key, value in zip(command[1::2], command[2::2], strict=True):
+                values.setdefault(key, []).append([b"SET", key, value])
+        elif command[:1] == [b"PEXPIREAT"] and values.get(command[1], [[]])[-1][:1] == [b"SET"]:
+            values[command[1]][-1] += [b"PXAT", command[2]]
+        elif command[:1] in ([b"SET"], [b"RESTORE"]):
+            values.setdefault(command[1], []).append(command)
         else:
-            result.append(command)
+            if command[:1] in ([], [b"SELECT"]):
+                result += [one for key in sorted(values) for one in values[key]]
+                values = {}
+            result += [command] * bool(command)
     return result
 
 

@@ -142,18 +142,7 @@ def result(steps: Told, plan: str) -> tuple[object, ...]:
         done = step[6]
     if plan in BY_ARRIVAL:
         data, notes = b"", []
-    return single(data), keys, skipped, deferred, notes, done
-
-
-def single(data: bytes) -> list[list[bytes]]:
-    """The commands, MSET taken apart: which strings it groups depends on how the input is cut."""
-    found: list[list[bytes]] = []
-    for command in split_commands(data):
-        if command[0] == b"MSET":
-            found += [[b"SET", key, value] for key, value in zip(command[1::2], command[2::2], strict=True)]
-        else:
-            found.append(command)
-    return found
+    return build.single(split_commands(data)), keys, skipped, deferred, notes, done
 
 
 ENTRIES = st.lists(

@@ -22,6 +22,9 @@ class Target(Protocol):
 
     def close(self) -> None: ...
 
+    def widening(self) -> list[bytes]:
+        """A command to send first where much follows, if one speeds that up."""
+
     def stamp(self) -> int:
         """The version number of the DUMP payloads that it writes: the newest that it accepts."""
 

@@ -342,6 +342,10 @@ class ClusterTarget:
 
     # --- the full phase -----------------------------------------------------------------------------------------------
 
+    def widening(self) -> list[bytes]:
+        """None: to each master goes a part only."""
+        return []
+
     def stamp(self) -> int:
         """The version number of the DUMP payloads that the masters write."""
         address = self.map.of(self.slot)

@@ -25,6 +25,7 @@ from migrations_app.engine.protocol.resp import ReplyError
 
 _NOTES = (deferred_key, repair_key, written_key, kept_key, staged_key)  # of an earlier full phase
 _DELETED_AT_ONCE = 1000
+_READ_AT_ONCE = 256 * 1024
 
 
 class StandaloneTarget:
@@ -213,6 +214,15 @@ class StandaloneTarget:
         for database in clear:
             commands = [*commands, [b"SELECT", b"%d" % database], flush]
         self.run([*commands, [b"SELECT", b"0"], *begin, command])
+
+    def widening(self) -> list[bytes]:
+        """The command to send in front of much: it has the server read this connection in large pieces.
+
+        A server reads 16 KB at a time, and for each piece waits, writes answers and wakes this side: a tenth of what small keys cost it.
+        Behind an argument that is longer it keeps its buffer as large as that was, while it is used (`processMultibulkBuffer` and
+        `clientsCronResizeQueryBuffer` of Redis). This one asks for a key that is not there.
+        """
+        return [b"DUMP", (OWN_PREFIX + b"room:").ljust(_READ_AT_ONCE, b".")]
 
     def run(self, commands: list[list[bytes]]) -> None:
         """Commands in one MULTI/EXEC, each checked; they begin in database 0, whatever was selected before."""
