@@ -146,6 +146,16 @@ INSTANCE_TIMEOUT = env.number("INSTANCE_TIMEOUT", 5)
 # served.
 ALLOWED_NETWORKS = env.words("ALLOWED_NETWORKS")
 
+# --- Snapshot files ---------------------------------------------------------------------------------------------------
+
+# Where uploaded snapshots are kept. The workers must find them at the same path: the same machine, or a shared folder.
+UPLOADS = DATA_DIR / "uploads"
+SNAPSHOT_UPLOAD_LIMIT = env.number("SNAPSHOT_UPLOAD_LIMIT", 64 * 2**30)  # bytes
+SNAPSHOT_UPLOAD_DAYS = env.number("SNAPSHOT_UPLOAD_DAYS", 7)  # after which one that no task uses is deleted
+# People may name files below this folder of the workers; empty: uploads only.
+SNAPSHOT_FOLDER = env.text("SNAPSHOT_FOLDER")
+FILE_UPLOAD_HANDLERS = ["portal.uploads.SnapshotUpload"]
+
 # --- Background work --------------------------------------------------------------------------------------------------
 
 Q_CLUSTER = qcluster.Q_CLUSTER  # portal/qcluster.py

@@ -45,6 +45,13 @@ class HostUnknown(ConnectError):
     advice = "Check the spelling of the host name and the name service of this machine."
 
 
+class AddressNotAllowed(EngineError):
+    """By the policy of who runs the engine; the name may have been moved since it was entered."""
+
+    id = "connection.address_not_allowed"
+    advice = "Use a private address or a tunnel, or let an administrator add the network to ALLOWED_NETWORKS."
+
+
 class ConnectionRefused(ConnectError):
     id = "connection.refused"
     advice = (

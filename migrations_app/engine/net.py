@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from typing import Final
 
 from migrations_app.engine import errors
@@ -18,6 +19,19 @@ from migrations_app.engine.endpoint import Endpoint
 # A plain Redis waits in silence for the end of the line that the handshake seems to begin.
 _HANDSHAKE_SECONDS: Final = 10.0
 _WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+Permitted = Callable[[str], bool]
+_permitted: Permitted | None = None
+
+
+def permit_only(permitted: Permitted | None) -> None:
+    """From now on this process connects to IP addresses only for which `permitted` is true; None: to all.
+
+    Asked of the address that is then connected to, so a name that resolves to something else a moment later gains nothing.
+    """
+    global _permitted
+    _permitted = permitted
 
 
 class Connection:
@@ -139,10 +153,33 @@ def _connect(endpoint: Endpoint, timeout: float) -> socket.socket:
             sock.close()
             raise
         return sock
-    sock = socket.create_connection((endpoint.host, endpoint.port), timeout)
+    sock = _open_tcp(endpoint, timeout)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return sock
+
+
+def _open_tcp(endpoint: Endpoint, timeout: float) -> socket.socket:
+    """Where not every address may be connected to, by those that may. Raises OSError, `AddressNotAllowed`."""
+    if _permitted is None:
+        return socket.create_connection((endpoint.host, endpoint.port), timeout)
+    found = [
+        str(entry[4][0])
+        for entry in socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    ]
+    allowed = [address for address in dict.fromkeys(found) if _permitted(address)]
+    failure: OSError | None = None
+    for address in allowed:
+        try:
+            return socket.create_connection((address, endpoint.port), timeout)
+        except OSError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    at = "" if found[0] == endpoint.host else f" is at {found[0]}, which"
+    raise errors.AddressNotAllowed(
+        f"{endpoint.host}{at} is not in a network that may be used; nothing was sent to it"
+    )
 
 
 def _start_tls(sock: socket.socket, endpoint: Endpoint, timeout: float) -> ssl.SSLSocket:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 
+from migrations_app.engine import net
 from migrations_app.engine.endpoint import Endpoint, Sentinels
+from portal import networks
 from portal.choices import EndpointKind
 from portal.models import ConnectionFields, Instance
 
 SENTINEL_PORT = 26379
+
+# Names were resolved when they were entered; what counts is where they lead now (R94).
+net.permit_only(networks.is_allowed)
 
 
 def endpoint_of(instance: Instance) -> Endpoint:

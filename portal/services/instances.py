@@ -182,6 +182,21 @@ def refresh_instance(actor: User | None, instance: Instance) -> Instance:
     return instance
 
 
+def store_found(instance: Instance, found: ProbeResult) -> None:
+    """What a worker has found out on its way, without a question of its own. For workers: no permission is asked for."""
+    with transaction.atomic():
+        instance.save(update_fields=_apply(instance, found))
+        _store_nodes(instance, found)
+
+
+def store_failure(instance: Instance, error: ServiceError) -> None:
+    """Why a worker has not reached it. What was detected before stays."""
+    instance.status = InstanceStatus.UNREACHABLE
+    instance.last_error = str(error)
+    instance.checked_at = timezone.now()
+    instance.save(update_fields=["status", "last_error", "checked_at"])
+
+
 def delete_instance(actor: User | None, instance: Instance) -> None:
     """Removes the instance from the console; the server itself is not touched.
 
@@ -291,7 +306,7 @@ def _goes_elsewhere(params: EndpointParams, current: EndpointParams) -> bool:
 def _refuse_duplicate(
     account: Account, params: EndpointParams, run_id: str, *, but: Instance | None = None
 ) -> None:
-    others = Instance.objects.filter(account=account)
+    others = Instance.objects.fleet().filter(account=account)
     if but is not None:
         others = others.exclude(pk=but.pk)
     if params.unix_path:
@@ -313,7 +328,7 @@ def _refuse_duplicate(
 
 def _refuse_taken_name(account: Account, name: str) -> None:
     # Before the server is asked, so that the answer comes at once; the constraint decides in the end.
-    if Instance.objects.filter(account=account, name=name).exists():
+    if Instance.objects.fleet().filter(account=account, name=name).exists():
         raise _name_taken(name)
 
 
