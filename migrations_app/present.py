@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +17,7 @@ from migrations_app.models import LinkProgress, MigrationTask
 S = TaskStatus
 
 QUIET: Final = timedelta(seconds=15)  # without a sign of life, although progress is written each second
+SHORT_BACKLOG: Final = 120.0  # seconds of interruption after which a new full phase would be needed
 # Failures behind which a link can only go on with a new full synchronization.
 WRITES_GONE: Final = "source.full_resync_needed"
 DIVERGED: Final = "target.diverged"
@@ -38,6 +40,13 @@ class DatabaseRow:
     index: str
     keys: int | None
     written: int | None
+
+    @property
+    def percent(self) -> float | None:
+        """Of its keys; the source may have got more of them since they were counted."""
+        if not self.keys or self.written is None:
+            return None
+        return min(100.0, 100 * self.written / self.keys)
 
 
 _ICONS: Final = {
@@ -113,13 +122,44 @@ class TaskView:
 
     @property
     def lag_label(self) -> str:
-        """`undelayed`, `4 s behind`, or "" where there is no lag to speak of."""
+        """`Undelayed`, `Delay 4 s` (R124), or "" where there is no lag to speak of."""
         if not self.is_measuring_lag:
             return ""
         seconds = self.progress.lag_seconds
         if self.progress.caught_up and (seconds is None or seconds < 1):
-            return "undelayed"
-        return "" if seconds is None else f"{duration(seconds)} behind"
+            return "Undelayed"
+        return "" if seconds is None else f"Delay {duration(seconds)}"
+
+    @property
+    def delay_label(self) -> str:
+        """Lag in seconds, or that it is not known."""
+        seconds = self.progress.lag_seconds
+        return "not known" if not self.is_measuring_lag or seconds is None else duration(seconds)
+
+    @property
+    def backlog_seconds(self) -> float | None:
+        """How long an interruption the source's backlog covers from now on; None where that is not known, inf where nothing is written."""
+        progress = self.progress
+        if progress.backlog_bytes is None or progress.written_per_second is None:
+            return None
+        if progress.written_per_second <= 0:
+            return math.inf
+        return max(0, progress.backlog_bytes - (progress.lag_bytes or 0)) / progress.written_per_second
+
+    @property
+    def backlog_label(self) -> str:
+        seconds = self.backlog_seconds
+        if seconds is None:
+            return "not known yet"
+        if seconds == math.inf:
+            return "any, while nothing is written"
+        return f"about {duration(seconds)}"
+
+    @property
+    def backlog_is_short(self) -> bool:
+        """A restart of a server or of a router takes as long."""
+        seconds = self.backlog_seconds
+        return seconds is not None and seconds < SHORT_BACKLOG
 
     @property
     def source_offset(self) -> int | None:

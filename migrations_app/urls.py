@@ -13,6 +13,7 @@ urlpatterns = [
     path("stop/", actions.task_stop_selected, name="task_stop_selected"),
     path("<slug:public_id>/", tasks.task_detail, name="task_detail"),
     path("<slug:public_id>/setup/<slug:step>/", shell.task_setup, name="task_setup"),
+    path("<slug:public_id>/charts/", tasks.task_charts, name="task_charts"),
     path("<slug:public_id>/log/", tasks.task_log, name="task_log"),
     path("<slug:public_id>/start/", actions.task_start, name="task_start"),
     path("<slug:public_id>/stop/", actions.task_stop, name="task_stop"),

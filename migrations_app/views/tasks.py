@@ -12,6 +12,7 @@ from django.views.decorators.http import require_safe
 from migrations_app import present
 from migrations_app.choices import LogLevel, Phases, TaskStatus
 from migrations_app.models import MigrationTask
+from migrations_app.operation import Operation
 from migrations_app.views.common import STOP_POLLING, task_context, visible_task
 from portal.htmx import HtmxHttpRequest, render_page, wants_fragment
 from portal.listing import Column, Filter, Listing
@@ -58,10 +59,22 @@ def task_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     task = visible_task(request, public_id)
     status = STOP_POLLING if wants_fragment(request) and task.status_badge.is_final else 200
     context = task_context(request, task)
+    context["operation"] = operation = Operation(context["view"])
     if not wants_fragment(request):
-        context |= _log(request, task)
+        context |= _log(request, task) | operation.charts(request.GET.get("charts", ""))
     return render_page(
         request, "migrations_app/task_detail.html", "migrations_app/_task_poll.html", context, status=status
+    )
+
+
+@require_safe
+def task_charts(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
+    """The charts of the last hour or day (`?charts=day`): for htmx alone, else a page of their own."""
+    task = visible_task(request, public_id)
+    context = task_context(request, task)
+    context |= Operation(context["view"]).charts(request.GET.get("charts", ""))
+    return render_page(
+        request, "migrations_app/task_charts.html", "migrations_app/_task_charts.html", context
     )
 
 

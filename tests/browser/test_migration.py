@@ -109,7 +109,7 @@ def test_a_migration_from_the_login_to_its_end(
 
         # The incremental phase: it catches up, and its figures move.
         expect(olivia.status()).to_contain_text("Incremental")
-        expect(page.get_by_text("undelayed", exact=True)).to_be_visible()
+        expect(page.get_by_text("Undelayed", exact=True)).to_be_visible()
         expect(share).to_have_text("100 %")
         expect(olivia.figure("Lag")).to_have_text(re.compile(r"\d\s(bytes|KiB)$"))
         commands = olivia.figure("Commands applied")
@@ -175,7 +175,7 @@ def test_the_same_way_without_javascript(
     with page.expect_navigation():
         page.get_by_role("button", name="Start").click()
     reload_until(noah, "Incremental")
-    reload_until(noah, "undelayed")
+    reload_until(noah, "Undelayed")
     with target.client(db=3) as client:
         assert client.dbsize() == 500
     noah.stop()

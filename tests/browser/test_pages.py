@@ -61,7 +61,7 @@ def test_the_admin_stops_tasks(visitor: NewVisitor, redis_server: ServerFactory)
     jonas.register("ledger-a", redis_server("valkey-9", config=AT_ONCE))
     jonas.register("ledger-b", redis_server("valkey-9"))
     path = jonas.create("ledger-a", "ledger-b")
-    expect(jonas.page.get_by_text("undelayed", exact=True)).to_be_visible()
+    expect(jonas.page.get_by_text("Undelayed", exact=True)).to_be_visible()
 
     ada = visitor(viewport=DESK)
     page = ada.page
@@ -131,7 +131,7 @@ def test_keyboard_alone(visitor: NewVisitor, redis_server: ServerFactory) -> Non
     tab_to(page, page.get_by_role("button", name="Create and start"))
     keys.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text("alpha to beta")
-    expect(page.get_by_text("undelayed", exact=True)).to_be_visible()
+    expect(page.get_by_text("Undelayed", exact=True)).to_be_visible()
     # The page changes by itself each second; a button that has the focus keeps it.
     tab_to(page, page.get_by_role("link", name="Stop…"))
     with page.expect_response(lambda answer: answer.url == page.url):
@@ -183,7 +183,7 @@ def test_every_page_is_accessible_and_fits_a_phone(visitor: NewVisitor, redis_se
     timo.register("заказы-новые", target)
     instance = timo.page.url.removeprefix(timo.origin)
     stopped = timo.create(long_name, "заказы-новые")
-    expect(timo.page.get_by_text("undelayed", exact=True)).to_be_visible()
+    expect(timo.page.get_by_text("Undelayed", exact=True)).to_be_visible()
     faults = faults_of(timo, stopped) + faults_of(timo, f"{stopped}stop/")
     timo.page.goto(stopped)
     timo.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,10 +14,22 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from migrations_app.choices import LogLevel, Phases, TaskStatus
-from migrations_app.models import Link, LinkProgress, LogEntry, MigrationTask
+from migrations_app.models import (
+    AppliedRepair,
+    Inspection,
+    Link,
+    LinkProgress,
+    LogEntry,
+    MigrationTask,
+    PhaseSpan,
+    PrecheckItem,
+    Sample,
+    TaskAlert,
+)
 from migrations_app.services import links
 from portal.choices import NodeRole
 from portal.models import Account, Instance
+from portal.services import audit
 
 from .conftest import TaskMaker, instance
 
@@ -61,7 +74,7 @@ class TestList:
             bytes_per_second=4096,
         )
         page = text(browser.get("/migrations/"))
-        for shown in (task.public_id, "Incremental", "undelayed", "2.0 KiB", "4.0 KiB/s", "1,200 keys"):
+        for shown in (task.public_id, "Incremental", "Undelayed", "2.0 KiB", "4.0 KiB/s", "1,200 keys"):
             assert shown in page
         assert "secret move" not in page
 
@@ -235,6 +248,90 @@ class TestDetail:
         assert page.count("4,200") == 2
         assert "4,100" not in page
 
+    def test_what_the_link_has_in_reserve(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.INCREMENTAL, reached_incremental=True, heartbeat=True, speed_class="medium")
+        LinkProgress.objects.update(
+            backlog_bytes=100 << 20, written_per_second=float(1 << 20), lag_bytes=40 << 20, lag_seconds=40.0,
+            spool_bytes=5 << 20, spool_limit=4 << 30, latency_ms=17, keys_kept=8, replication_id="ab" * 20,
+        )  # fmt: skip
+        page = text(browser.get(task.get_absolute_url()))
+        # Of the backlog, what is not applied yet is needed already.
+        for shown in (
+            "about 1 min",
+            "100 MiB",
+            "5.0 MiB of 4.0 GiB",
+            "17 ms",
+            "8 kept",
+            "Medium",
+            "Delay 40 s",
+        ):
+            assert shown in page, shown
+        LinkProgress.objects.update(written_per_second=0.0)
+        assert "any, while nothing is written" in text(browser.get(task.get_absolute_url()))
+        LinkProgress.objects.update(written_per_second=None)
+        assert "not known yet" in text(browser.get(task.get_absolute_url()))
+
+    def test_phases_checks_repairs_alerts_and_deeds(
+        self, browser: Client, make_task: TaskMaker, operator: User, source: Instance
+    ) -> None:
+        task = make_task(S.FULL)
+        now = timezone.now()
+        PhaseSpan.objects.create(
+            task=task, status=S.STARTING, began_at=now, ended_at=now + timedelta(minutes=3)
+        )
+        PhaseSpan.objects.create(task=task, status=S.FULL, began_at=now)
+        inspection = Inspection.objects.create(task=task, kind="precheck", status="done", passed=True)
+        for position, outcome in enumerate(("passed", "passed", "ignored")):
+            PrecheckItem.objects.create(
+                inspection=inspection, position=position, code=f"x{position}", severity="error", outcome=outcome
+            )  # fmt: skip
+        AppliedRepair.objects.create(
+            task=task, instance=source, code="x", setting="repl-timeout", old="60", new="300", applied_at=now
+        )
+        TaskAlert.objects.create(task=task, kind="latency", since=now, raised_at=now, times_sent=2)
+        TaskAlert.objects.create(task=task, kind="retrying", since=now)  # not for long enough to be told
+        audit.record(operator, "task.started", task)
+        links.note(task, "source.lost", "The source is away.", LogLevel.WARNING)
+        page = text(browser.get(task.get_absolute_url()))
+        for shown in (
+            "3 min",
+            "goes on",
+            "2 passed, 1 ignored",
+            "repl-timeout",
+            "60 → 300",
+            "Alert: Latency",
+        ):
+            assert shown in page, shown
+        assert "Alert: Retrying" not in page
+        for shown in ("Task started", "by omar", "The source is away.", "by the system"):
+            assert shown in page, shown
+
+    def test_the_end_of_the_full_phase_is_estimated_or_said_not_to_be_known(
+        self, browser: Client, make_task: TaskMaker
+    ) -> None:
+        task = make_task(S.FULL)
+        LinkProgress.objects.update(keys_done=10, percent=1.0)
+        assert "its end is not known" in text(browser.get(task.get_absolute_url()))
+        LinkProgress.objects.update(keys_total=1010, keys_per_second=1.0)
+        page = text(browser.get(task.get_absolute_url()))
+        assert "about 16 min left" in page
+        assert "ends about" in page
+
+    def test_charts(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.INCREMENTAL)
+        page = text(browser.get(task.get_absolute_url()))
+        assert "Nothing was measured in the last hour" in page
+        begun = timezone.now() - timedelta(minutes=5)
+        Sample.objects.create(link=task.link, at=begun, lag_seconds=3, bytes_per_second=2048)
+        fragment = text(browser.get(f"/migrations/{task.public_id}/charts/?charts=day", headers=HTMX))
+        assert "<html" not in fragment
+        assert "every 10s" in fragment
+        assert "2.0 KiB/s" in fragment
+        assert fragment.count("<svg") >= 5
+        assert "style=" not in fragment
+        MigrationTask.objects.update(status=S.FAILED)
+        assert "every 10s" not in text(browser.get(f"/migrations/{task.public_id}/charts/"))
+
     def test_a_running_task_polls(self, browser: Client, make_task: TaskMaker) -> None:
         task = make_task(S.FULL)
         assert 'hx-trigger="every 1s"' in text(browser.get(task.get_absolute_url()))
@@ -305,7 +402,11 @@ class TestDetail:
         with CaptureQueriesContext(connection) as first:
             browser.get(task.get_absolute_url())
         for number in range(60):
-            links.note(task, "a.b", f"line {number}")
+            links.note(task, "a.b", f"line {number}", LogLevel.WARNING)
+            audit.record(None, "task.changed", task)
+            PhaseSpan.objects.create(task=task, status=S.RETRYING, began_at=timezone.now())
+            at = timezone.now() - timedelta(seconds=10 * number)
+            Sample.objects.create(link=task.link, at=at, lag_seconds=number)
         with CaptureQueriesContext(connection) as second:
             browser.get(task.get_absolute_url())
         assert len(second) == len(first)

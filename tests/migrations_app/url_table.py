@@ -58,6 +58,7 @@ ROWS = [
         get=(302, 404, 403, 404, 404, 404),
         post=(302, 404, 403, 404, 404, 404),
     ),
+    Row("task_charts", FULL, get=(302, 404, 200, 200, 200, 200)),
     Row("task_log", FULL, get=(302, 404, 200, 200, 200, 200)),
     # Another task runs into the same target: an operator is told so.
     Row("task_start", READY, post=(302, 404, 403, 409, 409, 409)),
