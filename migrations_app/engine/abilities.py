@@ -89,6 +89,10 @@ class Abilities:
         """Whether the server has a feature of the table."""
         return self._has(_FEATURES[feature])
 
+    def beyond(self, other: Abilities) -> list[str]:
+        """The features of the table that this server has and the other one lacks."""
+        return [feature for feature in _FEATURES if self.knows(feature) and not other.knows(feature)]
+
     def loads(self, kind: int) -> bool:
         """Whether RESTORE takes values of this type byte, stamped with the server's own version."""
         return kind not in _TYPES or self._has(_TYPES[kind])

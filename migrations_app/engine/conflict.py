@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from migrations_app.engine import errors
 from migrations_app.engine.checkpoint import FULL, OWN_PREFIX, Checkpoint, kept_key, staged_key, written_key
 from migrations_app.engine.client import Client
 from migrations_app.engine.config import Conflict, LinkConfig, Method
 from migrations_app.engine.endpoint import Endpoint
+from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.filter import Filter
 from migrations_app.engine.kernel import SnapshotKernel, SnapshotPlan
 from migrations_app.engine.meter import Meter
@@ -81,7 +82,9 @@ def prepare(
 
 
 @dataclass(slots=True)
-class _Found:
+class Found:
+    """Names that both sides have: how many, and the first of them as (database, name)."""
+
     count: int = 0
     first: list[tuple[int, bytes]] = field(default_factory=list)
     seen: set[tuple[int, bytes]] = field(default_factory=set)
@@ -110,14 +113,40 @@ class _Found:
         )
 
 
+class Names(Protocol):
+    """What is asked of a target whose names are compared."""
+
+    @property
+    def facts(self) -> ServerFacts: ...
+
+    def keyspace(self) -> dict[int, tuple[int, int]]:
+        """Database → (keys, of these with expiry)."""
+
+    def names(self, database: int) -> Iterator[list[bytes]]:
+        """All keys of a database, in pages; a key may come more than once."""
+
+    def existing(self, database: int, names: list[bytes]) -> list[bytes]:
+        """Those of the names that are keys there."""
+
+    def occupied(self) -> frozenset[int]:
+        """Databases that hold keys other than the product's own."""
+
+
 def look(
     config: LinkConfig, target: Target, chosen: Filter, endpoint: Endpoint, name: str, tick: Tick
 ) -> None:
-    """Raise `TargetConflict` if a chosen name is on both sides; `Stopped` when `tick` says so.
+    """Raise `TargetConflict` if a chosen name is on both sides; `Stopped` when `tick` says so."""
+    same_names(config, target, chosen, endpoint, name, tick).check(target.endpoint.address)
+
+
+def same_names(
+    config: LinkConfig, target: Names, chosen: Filter, endpoint: Endpoint, name: str, tick: Tick
+) -> Found:
+    """The chosen names that are on both sides. Raises `Stopped` when `tick` says so.
 
     Names of the smaller side are read and looked up on the other, database by database; what is empty costs nothing.
     """
-    found = _Found()
+    found = Found()
     there = {number: keys for number, keys in target.keyspace().items() if chosen.wants(number)}
     if config.source.file:
         if target.occupied():
@@ -133,7 +162,7 @@ def look(
                 else:
                     for names in _pages(target.names(database), chosen, tick):
                         found.add(database, _at(source, names))
-    found.check(target.endpoint.address)
+    return found
 
 
 def _at(source: Client, names: list[bytes]) -> list[bytes]:
@@ -155,7 +184,7 @@ def _pages(pages: Iterator[list[bytes]], chosen: Filter, tick: Tick) -> Iterator
             yield names
 
 
-def _look_in_file(config: LinkConfig, target: Target, chosen: Filter, found: _Found, tick: Tick) -> None:
+def _look_in_file(config: LinkConfig, target: Names, chosen: Filter, found: Found, tick: Tick) -> None:
     """A snapshot file is read twice: this time for its names only."""
     names: dict[int, list[bytes]] = {}
 

@@ -30,8 +30,21 @@ class Node:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.address = client.endpoint.address
-        self.connected_at = time.monotonic()
+        self.rate: tuple[float, bool] | None = None  # see replication.rate_of
         self._config: dict[str, str | None] = {}
+        self.take_sample()
+
+    def take_sample(self) -> dict[str, int]:
+        """How much has come in until now, of the stream and over the network; `own` of it on this connection."""
+        info = self.client.info("replication", "stats")
+        self.sampled_at = time.monotonic()
+        self.sample = {
+            "active": number(info.get("repl_backlog_active")) or 0,
+            "offset": number(info.get("master_repl_offset")) or 0,
+            "input": number(info.get("total_net_input_bytes")) or 0,
+            "own": self.client.connection.sent,
+        }
+        return self.sample
 
     @cached_property
     def info(self) -> dict[str, str]:
@@ -194,6 +207,8 @@ class Context:
         source, target = task.both_sides()
         self.source = Side(SOURCE, source)
         self.target = Side(TARGET, target)
+        self.timeout = float(settings.INSTANCE_TIMEOUT)
+        self.retry_minutes = task.retry_minutes
 
     def side(self, name: str) -> Side:
         return self.source if name == SOURCE else self.target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from migrations_app.runner.precheck import reach
+from migrations_app.runner.precheck import identity, reach, replication
 from migrations_app.runner.precheck.registry import Item
 
-ITEMS: Final[tuple[Item, ...]] = (*reach.checks,)
+ITEMS: Final[tuple[Item, ...]] = (*reach.checks, *identity.checks, *replication.checks)
