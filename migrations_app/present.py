@@ -74,6 +74,20 @@ class TaskView:
         self.status = TaskStatus(task.status)
         self.progress: LinkProgress = task.link.progress
 
+    @property
+    def route_label(self) -> str:
+        """`orders to orders-new`, or what has not been chosen."""
+        source, target = self.task.source, self.task.target
+        if source is None and target is None:
+            return "source and target not chosen"
+        return f"{source.name if source else 'not chosen'} to {target.name if target else 'not chosen'}"
+
+    @property
+    def closed_actions(self) -> list[tuple[str, str]]:
+        """(action, why it cannot be done now), from the table of states alone."""
+        verdicts = self.task.actions.items()
+        return [(action.capitalize(), verdict.reason) for action, verdict in verdicts if not verdict.open]
+
     @cached_property
     def steps(self) -> list[Step]:
         labels = ["Connect", "Full synchronization"]

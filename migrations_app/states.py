@@ -182,3 +182,18 @@ def before(new: TaskStatus) -> frozenset[TaskStatus]:
 def after_stop(reached_incremental: bool) -> TaskStatus:
     """What a stopped task is: successful once the target had caught up with the source, stopped early before that."""
     return S.COMPLETED if reached_incremental else S.STOPPED
+
+
+# Where an action leads; a stop leads to what `after_stop` says. Deleting leads nowhere.
+LEADS_TO: Final[dict[Action, TaskStatus]] = {
+    Action.PRECHECK: S.PRECHECKING,
+    Action.START: S.STARTING,
+    Action.PAUSE: S.PAUSED,
+    Action.RESUME: S.STARTING,
+    Action.RELEASE: S.RELEASED,
+}
+
+
+def leads_to(action: Action, reached_incremental: bool) -> TaskStatus | None:
+    """The status that a task has once the action is carried out: what is told before it is confirmed."""
+    return after_stop(reached_incremental) if action is Action.STOP else LEADS_TO.get(action)

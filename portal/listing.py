@@ -19,7 +19,7 @@ A list costs one query for the count, one for the rows, and one for each filter 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
@@ -54,6 +54,8 @@ class Filter:
     """The exact lookup that the chosen value is compared with."""
     choices: Sequence[tuple[Any, Any]] | None = None
     """(value, label) pairs; None: the values that occur in the list."""
+    where: Callable[[str], Q] | None = None
+    """What a value means, where it is more than that one field has it; then `choices` are needed. An unknown value is ignored."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,13 @@ class Listing:
     def _selected(self) -> QuerySet[Any]:
         rows = self._all
         for each in self._filters:
-            if each.key in self.values:
-                rows = rows.filter(**{each.field: self.values[each.key]})
+            if each.key not in self.values:
+                continue
+            value = self.values[each.key]
+            if each.where is None:
+                rows = rows.filter(**{each.field: value})
+            elif value in {str(known) for known, _ in each.choices or ()}:
+                rows = rows.filter(each.where(value))
         for word in self.query.split():
             rows = rows.filter(
                 reduce(or_, (Q(**{f"{field}__icontains": word}) for field in self.search_fields))

@@ -60,7 +60,6 @@ __all__ = [
     "resume_task",
     "start_task",
     "stop_task",
-    "stop_tasks",
 ]
 
 UNCHANGED = "Nothing was changed."
@@ -272,10 +271,6 @@ def bulk(actor: User | None, action: Action | str, public_ids: Iterable[str]) ->
         row = MigrationTask.objects.filter(pk=task.pk).first() if task.pk else None
         results.append(Result(public_id, name, True, row.status_badge.label if row else "Deleted"))
     return results
-
-
-def stop_tasks(actor: User | None, public_ids: Iterable[str]) -> list[Result]:
-    return bulk(actor, Action.STOP, public_ids)
 
 
 def _pause(actor: User | None, task: MigrationTask, reason: str) -> MigrationTask:

@@ -5,36 +5,34 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from migrations_app import present
+from migrations_app import bulk, present
 from migrations_app.choices import LogLevel, Phases, TaskStatus
-from migrations_app.models import MigrationTask
+from migrations_app.models import MigrationTask, TaskAlert
 from migrations_app.operation import Operation
 from migrations_app.views.common import STOP_POLLING, task_context, visible_task
+from migrations_app.views.setup import shell
 from portal.htmx import HtmxHttpRequest, render_page, wants_fragment
 from portal.listing import Column, Filter, Listing
-from portal.models import Account
+from portal.models import Account, Instance
 
 LOG_PAGE = 30
 
 COLUMNS = (
     Column("", "Select", hidden_label=True),
     Column("name", "Task", ("name",)),
-    Column("status", "Status", ("status", "name")),
+    Column("status", "Status and alerts", ("status", "name")),
     Column("route", "Source and target", ("source__name", "target__name")),
     Column("phases", "Phases", ("phases", "name")),
     Column("progress", "Progress", ("link__progress__percent",)),
     Column("lag", "Lag", ("link__progress__lag_bytes",), css="num"),
     Column("speed", "Speed", ("link__progress__bytes_per_second",), css="num"),
     Column("created", "Created", ("created_at",)),
-)
-FILTERS = (
-    Filter("status", "Status", "status", TaskStatus.choices),
-    Filter("phases", "Phases", "phases", Phases.choices),
-    Filter("account", "Account", "account__name"),
 )
 SEARCH = ("name", "public_id", "source__name", "target__name", "account__name")
 
@@ -44,13 +42,54 @@ def task_list(request: HtmxHttpRequest) -> HttpResponse:
     rows = MigrationTask.objects.visible_to(request.user).select_related(
         "account", "source", "target", "link__progress"
     )
-    listing = Listing(request, rows, columns=COLUMNS, filters=FILTERS, search=SEARCH, default_sort="-created")
+    listing = Listing(
+        request,
+        # Counted for the rows of a page only: a join would count for all before the page is cut out.
+        rows.annotate(alert_count=_alert_count()),
+        columns=COLUMNS,
+        filters=_filters(request),
+        search=SEARCH,
+        default_sort="-created",
+    )
     context: dict[str, Any] = {
         "listing": listing,
         "rows": [present.TaskView(task) for task in listing.page.object_list],
         "can_create": Account.objects.operated_by(request.user).exists(),
+        "kinds": bulk.KINDS.values(),
     }
     return render_page(request, "migrations_app/task_list.html", "migrations_app/_task_table.html", context)
+
+
+def _alert_count() -> Coalesce:
+    """The alerts of a task that were told and are not over."""
+    open_ones = TaskAlert.objects.filter(
+        task=OuterRef("pk"), resolved_at__isnull=True, raised_at__isnull=False
+    )
+    counted = open_ones.order_by().values("task").annotate(count=Count("pk"))
+    return Coalesce(Subquery(counted.values("count")), 0)
+
+
+def _filters(request: HtmxHttpRequest) -> list[Filter]:
+    accounts = MigrationTask.objects.visible_to(request.user).order_by().values("account")
+    names = Account.objects.filter(pk__in=accounts).order_by("name").values_list("name", flat=True)
+    regions = Instance.objects.visible_to(request.user).fleet().exclude(region="")
+    known = regions.order_by("region").values_list("region", flat=True).distinct()
+    return [
+        Filter("status", "Status", "status", TaskStatus.choices),
+        Filter("phases", "Phases", "phases", Phases.choices),
+        Filter("account", "Account", "account__name", [(name, name) for name in names]),
+        Filter("region", "Region", "", [(name, name) for name in known], where=_in_region),
+        Filter("alerts", "Alerts", "", [("open", "with open alerts")], where=_with_alerts),
+    ]
+
+
+def _in_region(region: str) -> Q:
+    return Q(source__region=region) | Q(target__region=region)
+
+
+def _with_alerts(_: str) -> Q:
+    open_ones = TaskAlert.objects.filter(resolved_at__isnull=True, raised_at__isnull=False)
+    return Q(pk__in=open_ones.values("task"))
 
 
 @require_safe
@@ -60,6 +99,9 @@ def task_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     status = STOP_POLLING if wants_fragment(request) and task.status_badge.is_final else 200
     context = task_context(request, task)
     context["operation"] = operation = Operation(context["view"])
+    if task.actions["configure"].open or task.status == TaskStatus.PRECHECKING:
+        context["setup_url"] = reverse("task_setup", args=[task.public_id, shell.where_left(task)])
+        context["precheck_url"] = reverse("task_setup", args=[task.public_id, "precheck"])
     if not wants_fragment(request):
         context |= _log(request, task) | operation.charts(request.GET.get("charts", ""))
     return render_page(

@@ -300,7 +300,7 @@ class TestStop:
             target=instance(other_account, "b"),
         )
         ids = [running.public_id, ready.public_id, foreign.public_id, running.public_id]
-        results = tasks.stop_tasks(operator, ids)
+        results = tasks.bulk(operator, "stop", ids)
         assert [(result.public_id, result.ok) for result in results] == [
             (running.public_id, True),
             (ready.public_id, False),

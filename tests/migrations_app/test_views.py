@@ -12,7 +12,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.html import escape
 
+from migrations_app import states
 from migrations_app.choices import LogLevel, Phases, TaskStatus
 from migrations_app.models import (
     AppliedRepair,
@@ -26,9 +28,9 @@ from migrations_app.models import (
     Sample,
     TaskAlert,
 )
-from migrations_app.services import links
+from migrations_app.services import links, tasks
 from portal.choices import NodeRole
-from portal.models import Account, Instance
+from portal.models import Account, AuditEntry, Instance
 from portal.services import audit
 
 from .conftest import TaskMaker, instance
@@ -124,11 +126,56 @@ class TestList:
             browser.get("/migrations/")
         assert len(second) == len(first)
 
-    def test_a_task_that_cannot_be_stopped_cannot_be_ticked(
-        self, browser: Client, make_task: TaskMaker
+    @pytest.mark.parametrize(
+        ("query", "found"),
+        [
+            ("region=eu-west", True),
+            ("region=us-east", True),
+            ("region=ap-south", False),
+            ("region=nowhere", True),  # an unknown value is ignored
+            ("alerts=open", True),
+            ("alerts=open&region=ap-south", False),
+            ("account=Payments", True),
+            ("account=Research", False),
+        ],
+    )
+    def test_filters_of_sides_alerts_and_accounts(
+        self, browser: Client, make_task: TaskMaker, account: Account, query: str, found: bool
     ) -> None:
-        make_task(S.READY)
-        assert "disabled" in text(browser.get("/migrations/"))
+        instance(account, "far", region="ap-south")
+        task = make_task(
+            S.FULL,
+            source=instance(account, "a", region="eu-west"),
+            target=instance(account, "b", region="us-east"),
+        )
+        TaskAlert.objects.create(task=task, kind="latency", since=timezone.now(), raised_at=timezone.now())
+        TaskAlert.objects.create(
+            task=task,
+            kind="failed",
+            since=timezone.now(),
+            raised_at=timezone.now(),
+            resolved_at=timezone.now(),
+        )
+        assert (task.public_id in text(browser.get(f"/migrations/?{query}"))) == found
+
+    def test_counts_the_alerts_that_are_open(self, browser: Client, make_task: TaskMaker) -> None:
+        task, now = make_task(S.FULL), timezone.now()
+        TaskAlert.objects.create(task=task, kind="latency", since=now, raised_at=now)
+        TaskAlert.objects.create(task=task, kind="retrying", since=now)  # not for long enough yet
+        TaskAlert.objects.create(task=task, kind="failed", since=now, raised_at=now, resolved_at=now)
+        assert "1 open alert<" in text(browser.get("/migrations/"))
+
+    def test_a_task_whose_sides_are_not_chosen(
+        self, browser: Client, operator: User, account: Account
+    ) -> None:
+        task = tasks.create_draft(operator, account, name="half a task")
+        for address in ("/migrations/", "/"):
+            page = text(browser.get(address))
+            assert "half a task" in page
+            assert "not chosen" in page
+        page = text(browser.get(task.get_absolute_url()))
+        assert "Go on with the set-up" in page
+        assert f"/migrations/{task.public_id}/setup/" in page
 
 
 class TestCreate:
@@ -495,6 +542,26 @@ class TestActions:
         task.refresh_from_db()
         assert (task.status, task.full_resync_allowed) == (S.STARTING, True)
 
+    def test_pause_says_why_nothing_is_written(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.INCREMENTAL, reached_incremental=True)
+        browser.post(f"/migrations/{task.public_id}/pause/")
+        task.refresh_from_db()
+        assert task.status == S.PAUSED
+        page = text(browser.get(task.get_absolute_url()))
+        assert "Nothing is written to the target" in page
+        assert "The task is paused already." in page, "why it cannot be paused once more"
+        MigrationTask.objects.update(pause_reason="The access role was revoked.")
+        assert "by the system: The access role was revoked." in text(browser.get(task.get_absolute_url()))
+
+    def test_release_asks_and_then_releases(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.PAUSED, reached_incremental=True)
+        assert "cannot be resumed" in text(browser.get(f"/migrations/{task.public_id}/release/"))
+        browser.post(f"/migrations/{task.public_id}/release/")
+        task.refresh_from_db()
+        assert task.status == S.RELEASED
+        assert "never writes to its target again" in text(browser.get(task.get_absolute_url()))
+        assert browser.post(f"/migrations/{task.public_id}/resume/").status_code == 409
+
     def test_delete_asks_and_then_deletes(self, browser: Client, make_task: TaskMaker) -> None:
         task = make_task(S.COMPLETED)
         assert "not touched" in text(browser.get(f"/migrations/{task.public_id}/delete/"))
@@ -502,7 +569,7 @@ class TestActions:
         assert not MigrationTask.objects.exists()
         assert not Link.objects.exists()
 
-    @pytest.mark.parametrize("action", ["start", "stop", "resume", "delete"])
+    @pytest.mark.parametrize("action", ["start", "pause", "stop", "resume", "release", "delete"])
     def test_a_foreign_task_is_not_found(
         self, browser: Client, foreign_task: MigrationTask, action: str
     ) -> None:
@@ -511,22 +578,55 @@ class TestActions:
         assert foreign_task.status == S.INCREMENTAL
 
 
-class TestStopSelected:
-    def test_asks_with_the_tasks_it_is_about(
-        self, browser: Client, make_task: TaskMaker, foreign_task: MigrationTask
+class TestBulk:
+    ADDRESS = "/migrations/bulk/"
+
+    def test_tells_what_becomes_of_each(
+        self, browser: Client, make_task: TaskMaker, foreign_task: MigrationTask, account: Account
     ) -> None:
-        task = make_task(S.FULL)
-        page = text(browser.post("/migrations/stop/", {"task": [task.public_id, foreign_task.public_id]}))
-        assert "Stop 1 task?" in page
+        full = make_task(S.FULL, name="first")
+        following = make_task(
+            S.INCREMENTAL, name="second", reached_incremental=True, target=instance(account, "t2")
+        )
+        ready = make_task(S.READY, name="third")
+        sent = {"task": [one.public_id for one in (full, following, ready, foreign_task)], "action": "stop"}
+        page = text(browser.post(self.ADDRESS, sent))
+        assert "Stop 2 tasks?" in page
+        assert "Stopped early" in page  # the one in its full phase
+        assert "Successful" in page
+        assert "Left out: The task has not been started." in page
         assert "secret move" not in page
-        assert MigrationTask.objects.get(pk=task.pk).status == S.FULL
+        assert f'value="{ready.public_id}"' not in page
+        assert MigrationTask.objects.get(pk=full.pk).status == S.FULL
+
+    @pytest.mark.parametrize(
+        ("action", "status", "becomes"),
+        [
+            ("pause", S.FULL, "Pausing"),
+            ("resume", S.FAILED, "Starting"),
+            ("stop", S.FULL, "Stopped early"),
+            ("release", S.FAILED, "Released"),
+        ],
+    )
+    def test_each_action(
+        self, browser: Client, make_task: TaskMaker, bell: list[int], action: str, status: S, becomes: str
+    ) -> None:
+        task = make_task(status)
+        # Its worker lives, so that a pause waits for it.
+        Link.objects.update(owner="host:1:x", lease_until=timezone.now() + timedelta(minutes=5))
+        if action == "stop":
+            Link.objects.update(owner="", lease_until=None)
+        sent = {"task": task.public_id, "action": action, "confirmed": "1"}
+        page = text(browser.post(self.ADDRESS, sent))
+        assert becomes in page
+        assert AuditEntry.objects.filter(object_id=task.public_id).exists()
 
     def test_gives_a_result_for_each(
         self, browser: Client, make_task: TaskMaker, foreign_task: MigrationTask
     ) -> None:
         running, ready = make_task(S.FULL), make_task(S.READY, name="not begun")
-        sent = {"task": [running.public_id, ready.public_id, foreign_task.public_id], "confirmed": "1"}
-        page = text(browser.post("/migrations/stop/", sent))
+        ids = [running.public_id, ready.public_id, foreign_task.public_id]
+        page = text(browser.post(self.ADDRESS, {"task": ids, "action": "stop", "confirmed": "1"}))
         assert "Stopped early" in page
         assert "has not been started" in page
         assert foreign_task.public_id in page
@@ -534,9 +634,24 @@ class TestStopSelected:
         foreign_task.refresh_from_db()
         assert foreign_task.status == S.INCREMENTAL
 
-    def test_none_selected(self, browser: Client) -> None:
-        for sent in ({}, {"task": "mt-deleted"}):
-            assert "Tick the tasks" in text(browser.post("/migrations/stop/", sent, follow=True))
+    def test_nothing_that_can_be_done(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.READY)
+        page = text(browser.post(self.ADDRESS, {"task": task.public_id, "action": "release"}))
+        assert "None of the selected tasks allows this" in page
+        assert "delete it instead" in page
+        assert "confirmed" in page and "Release 1 task" not in page
+
+    def test_a_viewer_is_told_why_not(self, browser: Client, viewer: User, make_task: TaskMaker) -> None:
+        browser.force_login(viewer)
+        sent = {"task": make_task(S.FULL).public_id, "action": "pause"}
+        assert "Your role in its account does not allow this." in text(browser.post(self.ADDRESS, sent))
+
+    def test_none_selected_and_nothing_chosen(self, browser: Client) -> None:
+        for sent in ({"action": "stop"}, {"task": "mt-deleted", "action": "stop"}):
+            assert "Tick the tasks" in text(browser.post(self.ADDRESS, sent, follow=True))
+        for action in ("", "delete", "nonsense"):
+            sent = {"task": "mt-x", "action": action, "confirmed": "1"}
+            assert "No action was chosen" in text(browser.post(self.ADDRESS, sent, follow=True))
 
 
 class TestPanels:
@@ -588,6 +703,37 @@ class TestAdmin:
         assert f"({ready.public_id}): The task has not been started." in page
         running.refresh_from_db()
         assert running.status == S.STOPPED
+
+    @pytest.mark.parametrize("action", ["pause", "resume", "release"])
+    def test_the_other_bulk_actions_do_so_too(self, admin: Client, make_task: TaskMaker, action: str) -> None:
+        task = make_task(S.READY)
+        page = text(
+            admin.post(
+                "/admin/migrations_app/migrationtask/",
+                {"action": f"{action}_selected", "_selected_action": [task.pk]},
+                follow=True,
+            )
+        )
+        assert escape(states.allowed(states.Action(action), S.READY).reason) in page
+
+    @pytest.mark.parametrize(
+        "model",
+        [
+            "inspection",
+            "precheckitem",
+            "ignoreditem",
+            "appliedrepair",
+            "difference",
+            "phasespan",
+            "sample",
+            "taskalert",
+            "snapshotfile",
+        ],
+    )
+    def test_the_other_models_are_there_to_be_looked_at(self, admin: Client, model: str) -> None:
+        base = f"/admin/migrations_app/{model}/"
+        assert admin.get(base, {"q": "x"}).status_code == 200
+        assert admin.get(f"{base}add/").status_code == 403
 
     def test_a_member_of_the_staff_without_a_role_stops_nothing(
         self, make_task: TaskMaker, viewer: User

@@ -47,9 +47,9 @@ ROWS = [
     ),
     # The question, which lists only what the person may see (of nothing, none is asked); the answer to it is a result per task.
     Row(
-        "task_stop_selected",
+        "task_bulk",
         post=(302, 302, 200, 200, 200, 200),
-        data=lambda world: {"task": world.extra[TaskStatus.FULL].public_id},
+        data=lambda world: {"task": world.extra[TaskStatus.FULL].public_id, "action": "pause"},
     ),
     Row("task_detail", FULL, get=(302, 404, 200, 200, 200, 200)),
     Row(
@@ -62,6 +62,8 @@ ROWS = [
     Row("task_log", FULL, get=(302, 404, 200, 200, 200, 200)),
     # Another task runs into the same target: an operator is told so.
     Row("task_start", READY, post=(302, 404, 403, 409, 409, 409)),
+    Row("task_pause", FULL, post=(302, 404, 403, 302, 302, 302)),
+    Row("task_release", FAILED, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
     Row("task_stop", FULL, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
     Row("task_resume", FAILED, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 409, 409, 409)),
     Row("task_delete", FAILED, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
