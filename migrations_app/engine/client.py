@@ -109,6 +109,11 @@ class Client:
             )
         return results
 
+    @property
+    def received(self) -> int:
+        """Bytes that have come from the server so far."""
+        return self.connection.received
+
     def send(self, data: bytes) -> None:
         """Send commands that are encoded already; `receive` their replies later, as many as there are commands."""
         self.connection.send_all(data, self.timeout)

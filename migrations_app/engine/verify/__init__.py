@@ -5,5 +5,14 @@ The rules of what is equal are in `compare.py`; `report.py` turns a report into 
 
 from migrations_app.engine.verify.compare import DEFAULT_TTL_TOLERANCE_MS, verify
 from migrations_app.engine.verify.model import Difference, Kind, VerifyProgress, VerifyReport
+from migrations_app.engine.verify.settling import Follow
 
-__all__ = ["DEFAULT_TTL_TOLERANCE_MS", "Difference", "Kind", "VerifyProgress", "VerifyReport", "verify"]
+__all__ = [
+    "DEFAULT_TTL_TOLERANCE_MS",
+    "Difference",
+    "Follow",
+    "Kind",
+    "VerifyProgress",
+    "VerifyReport",
+    "verify",
+]

@@ -88,7 +88,10 @@ def _hash(pair: Pair, key: bytes, memory: int | None, tolerance: int, field_ttls
             for name, value, other in zip(names, page[1::2], found, strict=True):
                 if value != other:
                     return Finding(
-                        short(value), short(way.target.data(other, "HMGET")), f"field {short(name)}"
+                        short(value),
+                        short(way.target.data(other, "HMGET")),
+                        f"field {short(name)}",
+                        aspect="field",
                     )
             if field_ttls and (expiries := field_expiries(way, [(key, names)], tolerance)):
                 return expiries[0][1]
@@ -137,7 +140,7 @@ def _set_page(pair: Pair, key: bytes, size: int) -> Finding | None:
         found = pair.target.items(replies[0], "SMISMEMBER") if pair.target.smismember else replies
         for member, there in zip(page, found, strict=True):
             if pair.target.number(there, "SISMEMBER") != 1:
-                return Finding("present", "absent", f"member {short(member)}")
+                return Finding("present", "absent", f"member {short(member)}", aspect="member")
     return None
 
 

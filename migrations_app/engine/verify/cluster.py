@@ -49,6 +49,10 @@ class ClusterClient(Client):
         for client in self._clients.values():
             client.close()
 
+    @property
+    def received(self) -> int:
+        return sum(client.received for client in self._clients.values())
+
     def execute(self, *args: Arg) -> Reply:
         self.send(encode(*args))
         (reply,) = self.receive(1)
@@ -100,6 +104,12 @@ class ClusterClient(Client):
     def scan(self, pattern: bytes | str = b"", count: int = 1000) -> Iterator[list[bytes]]:
         for address in self._map.masters:
             yield from self._at(address).scan(pattern, count)
+
+    def holder(self, key: bytes) -> Client:
+        """The client of the master that holds the key, as far as is known."""
+        address = self._map.of(slot(key))
+        assert address is not None  # the map is complete
+        return self._at(address)
 
     def _at(self, address: Address) -> Client:
         client = self._clients.get(address)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from migrations_app.engine.protocol.resp import Reply, ReplyError, encode_many
 from migrations_app.engine.verify.chunks import big_finding, field_expiries
@@ -56,7 +56,9 @@ class KeyComparer:
         found: Found = []
         alone: list[tuple[bytes, Head, Head]] = []
         items: list[_Item] = []
+        types: dict[bytes, bytes] = {}
         for key, (source, target) in zip(keys, read_heads(self._pair, keys), strict=True):
+            types[key] = target.kind if source.absent else source.kind
             if source.absent or target.absent:
                 if source.absent != target.absent:
                     alone.append((key, source, target))
@@ -77,7 +79,10 @@ class KeyComparer:
         for item in big:
             if finding := self._single(item):
                 found.append((item.key, finding))
-        return found
+        return [
+            (key, replace(finding, aspect=finding.aspect or finding.kind.value, type=_text(types[key])))
+            for key, finding in found
+        ]
 
     def _expiry_finding(self, source: int, target: int) -> Finding:
         absolute = self._pair.source.pexpiretime and self._pair.target.pexpiretime

@@ -17,6 +17,7 @@ class Kind(StrEnum):
     VALUE = "value"
     TTL = "ttl"  # of the key, or of a field of a hash
     UNCOMPARABLE = "uncomparable"  # there is no way to tell; never counted as equal
+    UNSETTLED = "unsettled"  # written so often that it could not be told; counted on its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,9 @@ class Difference:
 
     `source` and `target` are short printable descriptions of what each side has, `detail` says where in the value
     (`field 'a'`, `index 3`, `group 'g', pending entry 5-1`) or why nothing can be said. A key has at most one
-    difference of its content (the first that was found in it) and one of its expiry.
+    difference of its content (the first that was found in it) and one of its expiry. `aspect` says in one word what differs:
+    the kind, or within a value `field`, `member`, `score`, `order` (of a list), `entry`, `group`, `pending`; `type` is the
+    type of the source's value (of the target's, where the source has none).
     """
 
     database: int
@@ -34,6 +37,8 @@ class Difference:
     source: str
     target: str
     detail: str = ""
+    aspect: str = ""
+    type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,9 @@ class VerifyProgress:
     """Where a running comparison stands.
 
     `keys_total` is the number of keys that both sides' INFO told at the start (of the side that has more, summed over
-    the databases), so `keys_done` may end a little above or below it.
+    the databases), so `keys_done` may end a little above or below it. `walked` of `to_walk` names have been seen, which is how
+    far it is: both sides are walked where both directions are compared. `waiting` keys differed when they were read and are
+    looked at again.
     """
 
     database: int
@@ -49,6 +56,9 @@ class VerifyProgress:
     keys_total: int
     differences: int
     seconds: float
+    walked: int = 0
+    to_walk: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +67,8 @@ class VerifyReport:
 
     `keys` counts distinct keys (a key that both sides have counts once), `databases` the same per database compared.
     `items` holds the first differences, `differences` counts all of them. `complete` is false when the comparison was
-    stopped: then the counts are of what was compared until then.
+    stopped: then the counts are of what was compared until then. `unsettled` keys were written so often that it could not be
+    told whether they differ (only where a link works meanwhile); they are no differences, and not equal either.
     """
 
     keys: int
@@ -67,11 +78,12 @@ class VerifyReport:
     databases: dict[int, int]
     seconds: float
     complete: bool = True
+    unsettled: int = 0
 
     @property
     def equal(self) -> bool:
         """Whether everything was compared and nothing differs."""
-        return self.complete and not self.differences
+        return self.complete and not self.differences and not self.unsettled
 
 
 @dataclass(slots=True)
@@ -83,8 +95,12 @@ class Tally:
     by_kind: dict[Kind, int] = field(default_factory=dict)
     items: list[Difference] = field(default_factory=list)
     databases: dict[int, int] = field(default_factory=dict)
+    unsettled: int = 0
 
     def add(self, difference: Difference) -> None:
+        if difference.kind is Kind.UNSETTLED:
+            self.unsettled += 1
+            return
         self.differences += 1
         self.by_kind[difference.kind] = self.by_kind.get(difference.kind, 0) + 1
         if len(self.items) < self.max_reported:
@@ -103,6 +119,8 @@ class Finding:
     target: str
     detail: str = ""
     kind: Kind = Kind.VALUE
+    aspect: str = ""
+    type: str = ""
 
 
 CHANGED = Finding("changed", "changed", "the value changed while it was read")

@@ -45,7 +45,7 @@ def _entries(pair: Pair, key: bytes, size: int) -> Finding | None:
     start = b"-"
     while True:
         source, target = pair.lists("XRANGE", key, start, "+", "COUNT", size)
-        if finding := _rows(source, target, lambda row: escaped(_id(row)), _show_entry, "entry"):
+        if finding := _rows(source, target, lambda row: escaped(_id(row)), _show_entry, "entry", "entry"):
             return finding
         if len(source) < size or _id(source[-1]) == _LAST:
             return None
@@ -56,7 +56,7 @@ def _groups(pair: Pair, key: bytes, source: dict[bytes, Info], target: dict[byte
     for name in sorted(source.keys() | target.keys()):
         where = f"group {short(name)}"
         if name not in source or name not in target:
-            return Finding(_presence(name in source), _presence(name in target), where)
+            return Finding(_presence(name in source), _presence(name in target), where, aspect="group")
         fields = [b"last-delivered-id"]
         if pair.source.exact_entries_read:
             fields.append(b"entries-read")
@@ -78,7 +78,7 @@ def _pending(pair: Pair, key: bytes, group: bytes, where: str) -> Finding | None
         if source != target:
             source, target = _with_messages(pair, key, source, target)
         if finding := _rows(
-            source, target, lambda row: escaped(_id(row)), _show_pending, f"{where}, pending entry"
+            source, target, lambda row: escaped(_id(row)), _show_pending, f"{where}, pending entry", "pending"
         ):
             return finding
         if end is None or end == _order(_LAST):
@@ -108,6 +108,7 @@ def _rows(
     name: Callable[[Reply], str],
     show: Callable[[Reply], str],
     what: str,
+    aspect: str,
 ) -> Finding | None:
     """The first difference of two lists that are ordered by stream ID and begin at the same ID."""
     if source == target:
@@ -118,17 +119,22 @@ def _rows(
         if a == b:
             continue
         if a is not None and b is not None and _id(a) == _id(b):
-            return Finding(show(a), show(b), f"{what} {name(a)}")
+            return Finding(show(a), show(b), f"{what} {name(a)}", aspect=aspect)
         if b is None or (a is not None and _order(_id(a)) < _order(_id(b))):
-            return Finding(show(a), "absent", f"{what} {name(a)}")
-        return Finding("absent", show(b), f"{what} {name(b)}")
+            return Finding(show(a), "absent", f"{what} {name(a)}", aspect=aspect)
+        return Finding("absent", show(b), f"{what} {name(b)}", aspect=aspect)
     return None
 
 
 def _fields(source: Info, target: Info, names: tuple[bytes, ...] | list[bytes], where: str) -> Finding | None:
     for name in names:
         if name in source and name in target and source[name] != target[name]:
-            return Finding(_plain(source[name]), _plain(target[name]), where + name.decode())
+            return Finding(
+                _plain(source[name]),
+                _plain(target[name]),
+                where + name.decode(),
+                aspect="group" if where else "",
+            )
     return None
 
 

@@ -57,15 +57,15 @@ def list_finding(a: Sequence[bytes], b: Sequence[bytes], at: int) -> Finding | N
         left = a[index] if index < len(a) else None
         right = b[index] if index < len(b) else None
         if left != right:
-            return Finding(short(left), short(right), f"index {at + index}")
+            return Finding(short(left), short(right), f"index {at + index}", aspect="order")
     return None
 
 
 def set_finding(a: set[bytes], b: set[bytes]) -> Finding | None:
     if gone := a - b:
-        return Finding("present", "absent", f"member {short(min(gone))}")
+        return Finding("present", "absent", f"member {short(min(gone))}", aspect="member")
     if more := b - a:
-        return Finding("absent", "present", f"member {short(min(more))}")
+        return Finding("absent", "present", f"member {short(min(more))}", aspect="member")
     return None
 
 
@@ -81,6 +81,7 @@ def mapping_finding(
                 "absent" if left is None else show(left),
                 "absent" if right is None else show(right),
                 f"{what} {short(name)}",
+                aspect="score" if what == "member" and left is not None and right is not None else what,
             )
     return None
 
