@@ -1,6 +1,6 @@
 """Imports the modules that register the kinds of inspections."""
 
-from migrations_app.runner import connectivity
+from migrations_app.runner import connectivity, correction, verification
 from migrations_app.runner.precheck import run as precheck
 
-__all__ = ["connectivity", "precheck"]
+__all__ = ["connectivity", "correction", "precheck", "verification"]

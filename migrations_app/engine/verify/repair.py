@@ -4,7 +4,7 @@ Order, for each attempt, and why a write of the source is neither lost nor appli
 
 1. WATCH the key at the source, then note the source's offset. Wait until the link has applied the stream up to there: from now on
    no write to the key is on its way, unless the key changes.
-2. WATCH the key at the target, then read the key at the source. An empty transaction at the source tells whether the key was changed
+2. WATCH the key at the target, compare once more, then read the key at the source. An empty transaction at the source tells whether the key was changed
    since 1; if so, begin again.
 3. Write to the target in a transaction. It fails if the key was changed there since 2: a write that the source has made after 2 has
    overtaken. Then begin again. A write that comes later is applied to the value that it was made for.
@@ -35,7 +35,7 @@ from migrations_app.engine.verify.model import Finding
 from migrations_app.engine.verify.pair import Stopped, close, connect
 from migrations_app.engine.verify.settling import Follow, Settling
 
-ATTEMPTS: Final = 50
+ATTEMPTS: Final = 20
 MOST: Final = 256 * 1024 * 1024  # bytes of a payload that are held in memory
 _REACH_SECONDS: Final = 30.0  # for the link to come to where the source is
 _STEP: Final = 0.05
@@ -116,17 +116,17 @@ class Repairer:
         comparer = KeyComparer(pair, self._tolerance)
         comparer.field_ttls = pair.source.field_ttl or pair.target.field_ttl
         try:
-            if not self._differs(comparer, key):
+            if not comparer.findings([key]):
                 return RepairResult(Repaired.AGREES)
-            deleted = self._replace(key)
-            if left := self._differs(comparer, key):
+            outcome = self._replace(comparer, key)
+            if outcome is not Repaired.AGREES and (left := self._differs(comparer, key)):
                 return RepairResult(
                     Repaired.FAILED,
                     f"it was written, and still differs: {left.detail or left.kind} (source {left.source}, target {left.target})",
                 )
         except UnsupportedData as error:
             return RepairResult(Repaired.FAILED, error.message)
-        return RepairResult(Repaired.DELETED if deleted else Repaired.WRITTEN)
+        return RepairResult(outcome)
 
     def _tick(self) -> None:
         if self._should_stop():
@@ -141,8 +141,6 @@ class Repairer:
     def _differs(self, comparer: KeyComparer, key: bytes) -> Finding | None:
         """What differs for certain: under a link, after the time that it needs."""
         found = comparer.findings([key])
-        if found:
-            found = comparer.findings([key])
         if not found or self._follow is None:
             return found[0][1] if found else None
         settling = Settling(self._pair, comparer, self._follow, self._pause)
@@ -150,21 +148,22 @@ class Repairer:
         certain = settling.settle(all_of_them=True)
         return certain[0][1] if certain else None
 
-    def _replace(self, key: bytes) -> bool:
-        """Whether the key was deleted, since the source has none."""
+    def _replace(self, comparer: KeyComparer, key: bytes) -> Repaired:
         for _ in range(ATTEMPTS):
             try:
-                return self._attempt(key)
+                return self._attempt(comparer, key)
             except _Again:
                 self._pause(_STEP)
         raise UnsupportedData(_BUSY)
 
-    def _attempt(self, key: bytes) -> bool:
+    def _attempt(self, comparer: KeyComparer, key: bytes) -> Repaired:
         source, target = _node(self._pair.source.client, key), _node(self._pair.target.client, key)
         source.execute("WATCH", key)
         try:
             self._wait_for_link(source)
             target.execute("WATCH", key)
+            if not comparer.findings([key]):
+                return Repaired.AGREES
             value = self._read(source, key)
             if source.pipeline([("MULTI",), ("PING",), ("EXEC",)])[2] is None:
                 raise _Again
@@ -174,7 +173,7 @@ class Repairer:
         finally:
             for client in (source, target):
                 client.pipeline([("UNWATCH",)])
-        return value is None
+        return Repaired.DELETED if value is None else Repaired.WRITTEN
 
     def _wait_for_link(self, source: Client) -> None:
         if self._follow is None:
