@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from migrations_app.views import actions, tasks
+from migrations_app.views import actions, tasks, verifications
 from migrations_app.views.setup import old, shell
 
 urlpatterns = [
@@ -21,4 +21,31 @@ urlpatterns = [
     path("<slug:public_id>/stop/", actions.task_stop, name="task_stop"),
     path("<slug:public_id>/resume/", actions.task_resume, name="task_resume"),
     path("<slug:public_id>/delete/", actions.task_delete, name="task_delete"),
+    path("<slug:public_id>/verifications/", verifications.verification_list, name="verification_list"),
+    path("<slug:public_id>/verifications/new/", verifications.verification_start, name="verification_start"),
+    path(
+        "<slug:public_id>/verifications/<slug:inspection_id>/",
+        verifications.verification_detail,
+        name="verification_detail",
+    ),
+    path(
+        "<slug:public_id>/verifications/<slug:inspection_id>/cancel/",
+        verifications.verification_cancel,
+        name="verification_cancel",
+    ),
+    path(
+        "<slug:public_id>/verifications/<slug:inspection_id>/repair/",
+        verifications.verification_repair,
+        name="verification_repair",
+    ),
+    path(
+        "<slug:public_id>/verifications/<slug:inspection_id>/<str:form>",
+        verifications.verification_download,
+        name="verification_download",
+    ),
+    path(
+        "<slug:public_id>/repairs/<slug:inspection_id>/",
+        verifications.correction_detail,
+        name="correction_detail",
+    ),
 ]

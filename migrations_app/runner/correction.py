@@ -28,6 +28,7 @@ _SAID = {
 def repair_keys(report: Reporter) -> Result:
     task = report.task
     source, target = task.both_sides()
+    verifications.check_access(task, write=True)
     rows = Difference.objects.filter(
         inspection__public_id=report.inspection.parameters["verification"],
         inspection__task=task,

@@ -28,6 +28,7 @@ from portal.models import Instance
 
 _STORE: Final = 200  # rows at once
 _STORE_SECONDS: Final = 2.0
+_ACCESS_SECONDS: Final = 3.0  # between two looks whether a role still lets the task read
 _QUICK_SECONDS: Final = (
     5.0  # for which the counts of two sides that a link connects may differ by what is on its way
 )
@@ -49,6 +50,7 @@ def verify_task(report: Reporter) -> Result:
 def _quick(report: Reporter) -> Result:
     task = report.task
     source, target = task.both_sides()
+    verifications.check_access(task)
     started = time.monotonic()
     report.progress(0, 1, "counting the keys of both sides")
 
@@ -86,12 +88,18 @@ def _quick(report: Reporter) -> Result:
 def _values(report: Reporter) -> Result:
     task, asked = report.task, report.inspection.parameters
     source, target = task.both_sides()
+    verifications.check_access(task)
     verifications.begin_anew(report.inspection)
     found = _Found(report.inspection, _commands(task))
     follow = follow_of(task)
+    checked = time.monotonic()
 
     def tell(progress: VerifyProgress) -> None:
+        nonlocal checked
         found.flush(force=False)
+        if time.monotonic() - checked > _ACCESS_SECONDS:
+            verifications.check_access(task)
+            checked = time.monotonic()
         eta = None
         if progress.walked and progress.seconds > 2:
             eta = round(progress.seconds * max(0, progress.to_walk - progress.walked) / progress.walked)

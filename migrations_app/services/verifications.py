@@ -22,7 +22,7 @@ from migrations_app.services.patience import patient
 from portal.choices import EndpointKind
 from portal.errors import Conflict, Invalid, NotFound
 from portal.models import Instance
-from portal.services import audit
+from portal.services import audit, roles
 from portal.services.permissions import require_operator, role_in
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def why_not_verify(task: MigrationTask) -> str:
     try:
         _check_comparable(task)
     except (Conflict, Invalid) as refusal:
-        return refusal.message
+        return refusal.message.removesuffix(" Nothing was started.")
     return ""
 
 
@@ -156,6 +156,7 @@ def request_correction(actor: User | None, verification: Inspection, keys: Itera
             advice="Repair the keys by hand, or create a new task.",
             id="correction.not_now",
         )
+    check_access(task, write=True)
     _check_target_free(task)
     if verification.kind != InspectionKind.VERIFICATION or not InspectionStatus(verification.status).is_final:
         raise Conflict(
@@ -206,6 +207,7 @@ def _check_comparable(task: MigrationTask) -> None:
             advice="Finish the set-up of the task first.",
             id="verification.no_sides",
         )
+    check_access(task)
     if task.source.endpoint.kind == EndpointKind.FILE:
         raise Invalid(
             "The source is a snapshot file, which cannot be asked for its keys: there is nothing to compare with. Nothing was started.",
@@ -220,6 +222,16 @@ def _check_comparable(task: MigrationTask) -> None:
             advice="Wait until the task is in its incremental phase or has ended.",
             id="verification.too_early",
         )
+
+
+def check_access(task: MigrationTask, *, write: bool = False) -> None:
+    """Raises Invalid when a role of another account does not let this task read both sides (write to the target) any more."""
+    source, target = task.both_sides()
+    unchanged = "Nothing was changed."
+    if task.source_role is not None:
+        roles.check_role(task.source_role, task.account, source, task.databases, False, unchanged=unchanged)
+    if task.target_role is not None:
+        roles.check_role(task.target_role, task.account, target, task.databases, write, unchanged=unchanged)
 
 
 def _check_target_free(task: MigrationTask) -> None:
@@ -314,8 +326,18 @@ def mark_repaired(difference: Difference, actor: User | None, note: str, *, repa
 
 def may_still_write(task_id: int) -> bool:
     """Asked right before each write of a repair: the task may have been stopped or released meanwhile."""
-    status = MigrationTask.objects.filter(pk=task_id).values_list("status", flat=True).first()
-    return status is not None and TaskStatus(status) not in _CANNOT_REPAIR
+    task = (
+        MigrationTask.objects.select_related("account", "source", "target", "target_role")
+        .filter(pk=task_id)
+        .first()
+    )
+    if task is None or TaskStatus(task.status) in _CANNOT_REPAIR:
+        return False
+    try:
+        check_access(task, write=True)
+    except Invalid:
+        return False
+    return True
 
 
 def verification_ended(inspection: Inspection) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from migrations_app.choices import TaskStatus
-from migrations_app.models import Link, LinkProgress, MigrationTask
+from migrations_app.choices import InspectionKind, InspectionStatus, TaskStatus
+from migrations_app.models import Difference, Inspection, Link, LinkProgress, MigrationTask
 from tests.portal.url_table import Row
 from tests.portal.world import World, make_instance
 
@@ -19,6 +19,19 @@ def prepare(world: World) -> None:
         )
         LinkProgress.objects.create(link=Link.objects.create(task=task, name=task.public_id))
         world.extra[status] = task
+    for kind in (InspectionKind.VERIFICATION, InspectionKind.CORRECTION):
+        world.extra[kind] = Inspection.objects.create(
+            task=world.extra[TaskStatus.FAILED],
+            kind=kind,
+            status=InspectionStatus.DONE,
+            parameters={"mode": "values", "verification": "in-0"},
+            result={"counts": {}, "keys": []}
+            if kind == InspectionKind.CORRECTION
+            else {"result": "different", "keys": 1, "differences": 1},
+        )
+    world.extra["difference"] = Difference.objects.create(
+        inspection=world.extra[InspectionKind.VERIFICATION], database=0, key=b"a", kind="missing"
+    )
     world.extra["target"] = target
 
 
@@ -35,6 +48,10 @@ def creation(world: World) -> dict[str, Any]:
         "scope": "all",
         "retry_minutes": "120",
     }
+
+
+def inspection(kind: InspectionKind, **more: str) -> Callable[[World], dict[str, Any]]:
+    return lambda world: FAILED(world) | {"inspection_id": world.extra[kind].public_id} | more
 
 
 READY, FULL, FAILED = task(TaskStatus.READY), task(TaskStatus.FULL), task(TaskStatus.FAILED)
@@ -67,4 +84,27 @@ ROWS = [
     Row("task_stop", FULL, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
     Row("task_resume", FAILED, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 409, 409, 409)),
     Row("task_delete", FAILED, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
+    Row("verification_list", FULL, get=(302, 404, 200, 200, 200, 200)),
+    Row(
+        "verification_start",
+        FAILED,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+        data=lambda world: {"mode": "quick", "percent": "100", "tolerance": "2"},
+    ),
+    Row("verification_detail", inspection(InspectionKind.VERIFICATION), get=(302, 404, 200, 200, 200, 200)),
+    # It has ended.
+    Row("verification_cancel", inspection(InspectionKind.VERIFICATION), post=(302, 404, 403, 409, 409, 409)),
+    Row(
+        "verification_repair",
+        inspection(InspectionKind.VERIFICATION),
+        post=(302, 404, 403, 200, 200, 200),
+        data=lambda world: {"key": world.extra["difference"].pk},
+    ),
+    Row(
+        "verification_download",
+        inspection(InspectionKind.VERIFICATION, form="differences.csv"),
+        get=(302, 404, 200, 200, 200, 200),
+    ),
+    Row("correction_detail", inspection(InspectionKind.CORRECTION), get=(302, 404, 200, 200, 200, 200)),
 ]
