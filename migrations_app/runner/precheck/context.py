@@ -31,6 +31,7 @@ class Node:
         self.client = client
         self.address = client.endpoint.address
         self.rate: tuple[float, bool] | None = None  # see replication.rate_of
+        self.sample_of_keys: object = None  # see data.sample
         self._config: dict[str, str | None] = {}
         self.take_sample()
 
@@ -193,6 +194,14 @@ class Side:
                 total[database] = (before[0] + keys, before[1] + expiring)
         return total
 
+    def renew(self) -> None:
+        try:
+            for node in self._nodes or ():
+                node.client.close()
+                node.client = self._client(replace(node.client.endpoint, lookup=None))
+        except EngineError as error:
+            self._nodes, self.failure = None, error
+
     def close(self) -> None:
         for node in self._nodes or ():
             node.client.close()
@@ -208,6 +217,8 @@ class Context:
         self.source = Side(SOURCE, source)
         self.target = Side(TARGET, target)
         self.timeout = float(settings.INSTANCE_TIMEOUT)
+        self.done, self.total, self.title = 0, 0, ""  # for `tick`
+        self.told: list[dict[str, str]] = []
         self.retry_minutes = task.retry_minutes
 
     def side(self, name: str) -> Side:
@@ -216,9 +227,18 @@ class Context:
     def other(self, side: Side) -> Side:
         return self.target if side is self.source else self.source
 
+    def tick(self, text: str) -> None:
+        """Tell how far an item has come that takes its time. Raises Cancelled once the precheck is to end."""
+        self.report.progress(self.done, self.total, f"{self.title}: {text}", items=list(self.told))
+
     def wants(self, database: int) -> bool:
         """Whether the task migrates this database."""
         return self.task.databases is None or database in self.task.databases
+
+    def renew(self) -> None:
+        """Connect anew: an answer that did not come in time would be taken for that of the next question."""
+        for side in (self.source, self.target):
+            side.renew()
 
     def close(self) -> None:
         self.source.close()

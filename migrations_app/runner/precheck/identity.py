@@ -27,8 +27,9 @@ from migrations_app.runner.precheck.registry import (
 )
 from migrations_app.runner.precheck.settings import link_config
 from migrations_app.runner.precheck.words import listed
-from portal.choices import Access
+from portal.errors import ServiceError
 from portal.models import AccessRole
+from portal.services.roles import check_role
 
 checks = Checks()
 
@@ -83,12 +84,10 @@ def roles(ctx: Context) -> Finding:
         raise Skip("Both sides belong to the account of the task.")
     soon = []
     for side, role in used:
-        problem = _problem_of(role, side, ctx)
-        if problem:
-            return failed(
-                f"The role {role.name} for the {side.name} {problem}.",
-                "Ask the owner of the instance's account for a role that covers it, and name it in the set-up.",
-            )
+        try:
+            check_role(role, task.account, side.instance, task.databases, side is ctx.target, unchanged="")
+        except ServiceError as refusal:
+            return failed(refusal.message.strip(), refusal.advice, id=refusal.id)
         if role.expires_at and (role.expires_at - timezone.now()).days < ROLE_DAYS:
             soon.append(f"{role.name} ({side.name}) expires on {role.expires_at:%Y-%m-%d %H:%M} UTC")
     if soon:
@@ -97,25 +96,6 @@ def roles(ctx: Context) -> Finding:
             f"Ask its owner to extend it, if the migration may take longer; {ROLE_DAYS} days at least are advised.",
         )
     return passed(f"The role {listed(role.name for _, role in used)} is valid.")
-
-
-def _problem_of(role: AccessRole, side: Side, ctx: Context) -> str:
-    if role.revoked_at:
-        return "was revoked"
-    if role.expires_at and role.expires_at <= timezone.now():
-        return f"has expired on {role.expires_at:%Y-%m-%d %H:%M} UTC"
-    if role.trusted_account_id != ctx.task.account_id:
-        return "does not trust the account of the task"
-    if side is ctx.target and role.access != Access.READ_WRITE:
-        return "allows reading only, and the target is written to"
-    covered = role.coverage.filter(instance=side.instance).first()
-    if covered is None:
-        return f"does not cover {side.instance.name}"
-    if covered.databases is not None:
-        wanted = ctx.task.databases
-        if wanted is None or set(wanted) - set(covered.databases):
-            return f"covers the databases {listed(covered.databases)} only"
-    return ""
 
 
 @checks.pair("same_server", "Source and target differ", Severity.ERROR, ignorable=False)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from migrations_app.runner.precheck import identity, reach, replication
+from migrations_app.runner.precheck import capacity, data, identity, reach, replication, rights
 from migrations_app.runner.precheck.registry import Item
 
-ITEMS: Final[tuple[Item, ...]] = (*reach.checks, *identity.checks, *replication.checks)
+ITEMS: Final[tuple[Item, ...]] = (
+    *reach.checks,
+    *identity.checks,
+    *rights.checks,
+    *replication.checks,
+    *data.checks,
+    *capacity.checks,
+)

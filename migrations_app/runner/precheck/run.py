@@ -30,13 +30,13 @@ def precheck(report: Reporter) -> Result:
     begun = time.monotonic()
     context = Context(report.task, report)
     rows: list[PrecheckItem] = []
-    told: list[dict[str, str]] = []
     try:
         for position, item in enumerate(ITEMS, start=1):
-            report.progress(position - 1, len(ITEMS), item.title, items=list(told))
+            context.done, context.total, context.title = position - 1, len(ITEMS), item.title
+            report.progress(position - 1, len(ITEMS), item.title, items=list(context.told))
             finding = look(item, context)
             rows.append(_row(position, item, finding))
-            told.append({"code": item.code, "outcome": finding.outcome.value})
+            context.told.append({"code": item.code, "outcome": finding.outcome.value})
     finally:
         context.close()
     counts = {outcome.value: sum(row.outcome == outcome for row in rows) for outcome in Outcome}
@@ -70,9 +70,11 @@ def look(item: Item, context: Context) -> Finding:
     except Skip as skip:
         return Finding(Outcome.SKIPPED, str(skip))
     except (EngineError, ServiceError) as error:
+        context.renew()
         return failed(f"This could not be looked at: {error.message}", error.advice, id=error.id)
     except Exception as error:
         log.exception("precheck.item_crashed", item=item.code)
+        context.renew()
         return failed(
             f"This could not be looked at: the worker met an error that it was not prepared for ({type(error).__name__}).",
             "Run the precheck again. If it happens again, the server's log has the details.",

@@ -8,10 +8,10 @@ from migrations_app.choices import Outcome
 from migrations_app.runner.precheck.items import ITEMS
 from migrations_app.runner.precheck.registry import Item
 
-from . import cases_identity, cases_reach, cases_replication
+from . import cases_data, cases_identity, cases_reach, cases_replication, cases_rights
 from .world import CASES, Case, World
 
-MODULES = (cases_identity, cases_reach, cases_replication)
+MODULES = (cases_data, cases_identity, cases_reach, cases_replication, cases_rights)
 
 
 @pytest.mark.parametrize("one", CASES, ids=lambda one: one.name)
