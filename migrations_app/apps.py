@@ -15,9 +15,10 @@ class MigrationsAppConfig(AppConfig):
 
     def ready(self) -> None:
         from migrations_app import panels
-        from migrations_app.services import (
-            prechecks as prechecks,
-        )  # every process knows what follows an inspection
+
+        # Every process knows what follows an inspection, and which commands there are.
+        from migrations_app.runner import configuration as configuration
+        from migrations_app.services import prechecks as prechecks
         from portal import navigation
 
         navigation.register(

@@ -16,7 +16,7 @@ from migrations_app.runner import inspections as inspection_runner
 from migrations_app.runner import kinds as kinds  # registers them
 from migrations_app.runner import link as link_runner
 from migrations_app.runner.sides import own_address
-from migrations_app.services import inspections, links, samples, verifications
+from migrations_app.services import inspections, links, releases, samples, verifications
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +69,8 @@ def tick_default(cluster: str) -> None:
         inspections.ring_again(inspection_id)
     for task_id in verifications.due_tasks():
         verifications.verify_by_itself(task_id)
+    for task_id in releases.due():
+        releases.ask_again(task_id)
     _thin_samples()
 
 

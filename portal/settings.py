@@ -159,6 +159,10 @@ FILE_UPLOAD_HANDLERS = ["portal.uploads.SnapshotUpload"]
 # --- Background work --------------------------------------------------------------------------------------------------
 
 Q_CLUSTER = qcluster.Q_CLUSTER  # portal/qcluster.py
+# Where a link keeps what its source sends while the target does not keep up (empty: the system's folder for such files), and
+# how much of it each link may keep; 0 switches that off.
+SPOOL_FOLDER = env.text("SPOOL_FOLDER")
+SPOOL_LIMIT_MB = env.number("SPOOL_LIMIT_MB", 4096)
 
 # --- People -----------------------------------------------------------------------------------------------------------
 

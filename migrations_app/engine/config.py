@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -64,13 +64,13 @@ class LinkConfig:
 
     `name` (1–64 of `A–Z a–z 0–9 . _ -`) identifies the link in the target, where its checkpoint is kept under
     `switchyard:checkpoint:<name>`. `databases` None means all. `epoch` is a number that only grows from owner to owner; None takes
-    the next one. Times are in seconds. `allow_full_resync` lets a link whose source can no longer go on where it stood start the
-    full phase again. `patient_start` treats the first connection like a lost one: it is tried again within the retry time;
-    else a side that cannot be reached at the start is an error at once. `followed` says that the link has been in the
-    incremental phase before: a target without its checkpoint has then lost the data, too. `keys` chooses keys by name;
-    `commands` chooses what is applied of the stream, by database, and under None for the databases that have no choice of their own.
-    `spool_folder` and `spool_limit` (bytes) say
-    where the link may keep what the source sends while the target does not keep up, and how much of it; None is a folder of the
+    the next one. Times are in seconds. `retry_now`, where it is given, is asked for the retry time at each lost connection, and goes
+    over `retry_seconds`. `allow_full_resync` lets a link whose source can no longer go on where it stood start the full phase again.
+    `patient_start` treats the first connection like a lost one: it is tried again within the retry time; else a side that cannot be
+    reached at the start is an error at once. `followed` says that the link has been in the incremental phase before: a target without
+    its checkpoint has then lost the data, too. `keys` chooses keys by name; `commands` chooses what is applied of the stream, by
+    database, and under None for the databases that have no choice of their own. `spool_folder` and `spool_limit` (bytes) say where the
+    link may keep what the source sends while the target does not keep up, and how much of it; None is a folder of the
     system for such files, a limit of 0 switches that off. With `heartbeat_seconds` the link writes a key of its own to the source so
     often (and never to the target), to measure how long a write takes; 0 for never.
     """
@@ -85,6 +85,7 @@ class LinkConfig:
     stop_when_caught_up: bool = False
     epoch: int | None = None
     retry_seconds: float = 7200.0
+    retry_now: Callable[[], float] | None = field(default=None, repr=False, compare=False)
     timeout: float = 60.0
     allow_full_resync: bool = False
     patient_start: bool = False

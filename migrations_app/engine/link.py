@@ -95,9 +95,10 @@ def _attempts(
             failing_since = now
         if now - begun > _LASTED:
             pause = _FIRST_PAUSE
-        if now - failing_since > config.retry_seconds:
+        retry_seconds = config.retry_now() if config.retry_now else config.retry_seconds
+        if now - failing_since > retry_seconds:
             raise errors.RetryTimeExceeded(
-                f"no success within the retry time of {config.retry_seconds / 60:g} minutes; the last failure: {failure.message}"
+                f"no success within the retry time of {retry_seconds / 60:g} minutes; the last failure: {failure.message}"
             )
         progress.reconnects += 1
         progress.caught_up = False

@@ -4,8 +4,9 @@ The engine works in the calling thread and asks its ports some ten times a secon
 keeper, does all that may wait for the database (it renews the lease, reads what is wanted, writes progress and log). So a
 database that is locked for a moment never slows the link down, and a link that hangs does not keep its lease for ever.
 
-How a run can end: the link is done or stopped by a person (the task ends), the process is to stop (the lease is given back, the
-task keeps its status and goes on elsewhere), the lease was lost (another worker has the link: nothing is written any more), or
+How a run can end: the link is done, or stopped or paused by a person (the task ends, or is paused), the process is to stop or the
+address or password of a side was changed (the lease is given back, the task keeps its status and goes on with another worker), the
+lease was lost (another worker has the link: nothing is written any more), or
 the engine cannot go on (the task fails, with what happened and what to do).
 """
 
@@ -30,12 +31,14 @@ from migrations_app.engine import kernel
 from migrations_app.engine import link as engine
 from migrations_app.engine.errors import EngineError, Fenced
 from migrations_app.engine.ports import Level, Phase, Progress, Wanted
-from migrations_app.engine.rate import UNLIMITED, Rate
+from migrations_app.engine.rate import UNLIMITED, Rate, class_of
 from migrations_app.models import LinkProgress, MigrationTask
+from migrations_app.runner.configuration import config_of
 from migrations_app.runner.sampling import Sampler
-from migrations_app.runner.sides import endpoint_of, own_address
-from migrations_app.services import links, samples
+from migrations_app.runner.sides import own_address
+from migrations_app.services import links, running, samples
 from migrations_app.services.links import Lease, LogLine
+from migrations_app.services.running import Live
 from portal.errors import ServiceError
 
 log = structlog.get_logger(__name__)
@@ -48,6 +51,7 @@ CLOSING_SECONDS: Final = 60.0  # for storing how a run has ended
 CLOSING_PAUSE: Final = 1.0
 HUNG_SECONDS: Final = 150.0  # the engine has not asked its ports for longer than any of its time-outs
 LOG_LIMIT: Final = 5000  # lines that wait for the database
+DEFAULT_RETRY_MINUTES: Final = 120
 
 _PLAIN: Final = (str, int, float, bool, type(None))
 
@@ -63,6 +67,7 @@ class Ended(Enum):
 
     DESIRED = "desired"  # a person wants it
     DRAIN = "drain"  # this process is to end; the link goes on elsewhere
+    ANEW = "anew"  # a side is reached in another way now: the next worker connects so
     LOST = "lost"  # another owner has the link
 
 
@@ -75,7 +80,7 @@ def run(lease: Lease, run_link: RunLink = engine.run_link) -> None:
         pk=lease.task_id
     )
     logger = log.bind(task=task.public_id, epoch=lease.epoch)
-    ports = LinkPorts(lease, Totals(task.link.progress), logger)
+    ports = LinkPorts(lease, Totals(task.link.progress), logger, running.live(task.pk))
     ports.remember(
         LogLevel.INFO,
         "worker.started",
@@ -89,7 +94,7 @@ def run(lease: Lease, run_link: RunLink = engine.run_link) -> None:
     result: engine.LinkResult | None = None
     failure: dict[str, str] = {}
     try:
-        result = run_link(_config(task, lease), ports)
+        result = run_link(config_of(task, lease.epoch, retry_now=ports.retry_seconds), ports)
     except Fenced:
         ports.ended = Ended.LOST
     except (EngineError, ServiceError) as error:
@@ -109,10 +114,19 @@ def run(lease: Lease, run_link: RunLink = engine.run_link) -> None:
     if ports.ended is Ended.LOST:
         logger.warning("link.lease_lost")
     elif result is None:
-        _persist(lambda: links.fail(lease, **failure))
+        _persist(lambda: _fail(lease, ports, failure))
     else:
         ended = result
         _persist(lambda: _conclude(lease, ports, ended))
+
+
+def _fail(lease: Lease, ports: LinkPorts, failure: dict[str, str]) -> None:
+    """The task fails, unless the connection of a side has been changed since this run began: that may well be the remedy."""
+    live = running.live(lease.task_id)
+    if ports.connects_with and live is not None and live.connections != ports.connects_with:
+        _reconnect(lease)
+    else:
+        links.fail(lease, **failure)
 
 
 def _persist(store: Callable[[], object]) -> None:
@@ -140,26 +154,36 @@ def _conclude(lease: Lease, ports: LinkPorts, result: engine.LinkResult) -> None
         links.finish_completed(lease)
     elif ports.ended is Ended.DESIRED:
         links.finish_wanted(lease)
-    else:
-        links.append_log(
-            lease.task_id,
-            [
-                LogLine(
-                    timezone.now(),
-                    LogLevel.INFO,
-                    "worker.drained",
-                    "This worker shuts down; another one goes on.",
-                    {},
-                )
-            ],
+    elif ports.ended is Ended.ANEW:
+        _hand_over(
+            lease,
+            "worker.reconnects",
+            "The connection of a side was changed; another worker goes on with it.",
         )
-        links.release(lease)
+        links.ring_again(lease.link_id)
+    else:
+        _hand_over(lease, "worker.drained", "This worker shuts down; another one goes on.")
+
+
+def _reconnect(lease: Lease) -> None:
+    _hand_over(
+        lease, "worker.reconnects", "The connection of a side was changed; another worker goes on with it."
+    )
+    links.ring_again(lease.link_id)
+
+
+def _hand_over(lease: Lease, event: str, sentence: str) -> None:
+    links.append_log(lease.task_id, [LogLine(timezone.now(), LogLevel.INFO, event, sentence, {})])
+    links.release(lease)
 
 
 class LinkPorts:
     """What the engine asks and tells (engine.ports.Ports), and the keeper's side of it."""
 
-    def __init__(self, lease: Lease, totals: Totals, logger: Any) -> None:
+    def __init__(self, lease: Lease, totals: Totals, logger: Any, live: Live | None = None) -> None:
+        self._live = live
+        self.connects_with = live.connections if live else ""
+        self._rate = class_of(live.speed) if live else UNLIMITED
         self._lease = lease
         self._totals = totals
         self._logger = logger
@@ -173,6 +197,7 @@ class LinkPorts:
         self._renewed_at = time.monotonic()
         self._closing = threading.Event()
         self._wake = threading.Event()
+        self._anew = False
         self.ended: Ended | None = None
 
     # --- the engine's side: memory only
@@ -184,12 +209,18 @@ class LinkPorts:
             raise Fenced("Another worker has taken this link over.")
         if self._desired in (Desired.STOP, Desired.PAUSE):
             self.ended = Ended.DESIRED
+        elif self._anew:
+            self.ended = self.ended or Ended.ANEW
         elif drain.requested() or time.monotonic() - self._renewed_at > BLIND_SECONDS:
             self.ended = self.ended or Ended.DRAIN
         return Wanted.STOP if self.ended else Wanted.RUN
 
     def rate(self) -> Rate:
-        return UNLIMITED
+        return self._rate
+
+    def retry_seconds(self) -> float:
+        """The retry time as it is now: another task that shares a side may have lowered it."""
+        return (self._live.retry_minutes if self._live else DEFAULT_RETRY_MINUTES) * 60.0
 
     def progress(self, progress: Progress) -> None:
         self._progress = self._totals.add(progress)
@@ -246,6 +277,30 @@ class LinkPorts:
     def _renew(self) -> None:
         self._desired = links.renew_lease(self._lease)
         self._renewed_at = time.monotonic()
+        if self._desired is not None:
+            self._follow(running.live(self._lease.task_id))
+
+    def _follow(self, live: Live | None) -> None:
+        """Take up what was changed while the link runs."""
+        before, self._live = self._live, live or self._live
+        if live is None or before is None or live == before:
+            return
+        if live.speed != before.speed:
+            self._rate = class_of(live.speed)
+            self.remember(
+                LogLevel.INFO,
+                "link.speed",
+                f"The speed class is {live.speed.label.lower()} from now on.",
+                speed=live.speed.value,
+            )
+        if live.retry_minutes != before.retry_minutes:
+            self.remember(
+                LogLevel.INFO,
+                "link.retry_time",
+                f"The retry time that takes effect is {live.retry_minutes} minutes from now on.",
+            )
+        if live.connections != self.connects_with:
+            self._anew = True
 
     def _write(self, shown: Phase) -> Phase:
         """Store what is new; the phase that the task shows now."""
@@ -293,21 +348,3 @@ class Totals:
         if progress.replication_id:
             values["replication_id"] = progress.replication_id
         return values | self._worker | {"phase": progress.phase.value, "caught_up": progress.caught_up}
-
-
-def _config(task: MigrationTask, lease: Lease) -> engine.LinkConfig:
-    source, target = task.both_sides()
-    return engine.LinkConfig(
-        name=task.link.name,
-        source=endpoint_of(source),
-        target=endpoint_of(target),
-        phases=engine.Phases(task.phases),
-        databases=None if task.databases is None else frozenset(task.databases),
-        conflict=engine.Conflict(task.conflict),
-        epoch=lease.epoch,
-        retry_seconds=task.retry_minutes * 60.0,
-        allow_full_resync=task.full_resync_allowed,
-        # Once the link has worked, a side that is away while the link changes hands is no reason to fail.
-        patient_start=task.link.progress.full_syncs > 0,
-        followed=task.reached_incremental,
-    )

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from migrations_app.choices import HOLDING, ConflictPolicy, Method, Phases
 from migrations_app.models import MigrationTask
 from portal.choices import Architecture, EndpointKind, NodeRole
-from portal.errors import Conflict, Invalid
-from portal.models import Instance
+from portal.errors import Conflict, Invalid, NotFound
+from portal.models import AccessRole, Account, Instance
+from portal.services import roles
 
 MAX_DATABASES = 16384  # no server is configured with more; it only keeps nonsense out
 RETRY_MINUTES = range(10, 1441)
@@ -58,6 +59,32 @@ def check_target(target: Instance) -> None:
             id="task.target_is_replica",
             field="target",
         )
+
+
+def check_access(
+    account: Account,
+    side: str,
+    instance: Instance,
+    role: AccessRole | None,
+    databases: Iterable[int] | None,
+    unchanged: str = UNCHANGED,
+) -> None:
+    """Whether the account may use the instance: its own, or one that a role covers with these databases (None: all of them).
+
+    Raises NotFound, or Invalid (`role.revoked`, `role.expired`, `role.not_covered`, `role.read_only` …).
+    """
+    if role is not None:
+        roles.check_role(role, account, instance, databases, side == "target", unchanged=unchanged)
+    elif instance.account_id != account.pk:
+        raise NotFound(f"There is no such {side} in the account {account.name}. {unchanged}", field=side)
+
+
+def check_roles(task: MigrationTask, unchanged: str = UNCHANGED) -> None:
+    """`check_access` of both sides, as far as they are chosen."""
+    sides = (("source", task.source, task.source_role), ("target", task.target, task.target_role))
+    for side, instance, role in sides:
+        if instance is not None:
+            check_access(task.account, side, instance, role, task.databases, unchanged)
 
 
 def check_method(source: Instance | None, target: Instance | None, task: MigrationTask) -> None:

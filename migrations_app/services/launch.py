@@ -15,7 +15,8 @@ from portal.errors import Conflict
 
 
 def launch(task: MigrationTask, old: Iterable[TaskStatus], *, unchanged: str, **changes: Any) -> None:
-    """To Starting, and a worker is asked for once that is committed. Raises Conflict."""
+    """To Starting, and a worker is asked for once that is committed. Raises Conflict, or Invalid where a role is gone."""
+    checks.check_roles(task, unchanged)
     checks.check_other_tasks(*task.both_sides(), unchanged=unchanged, but=task.pk)
     try:
         with transaction.atomic():

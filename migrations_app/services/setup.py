@@ -130,8 +130,8 @@ def create_task(
     `databases` None means all. Raises as `create_draft` and `configure`, and Conflict where the target is taken.
     """
     require_operator(actor, account)
-    _check_access(account, "source", source, settings.get("source_role"))
-    _check_access(account, "target", target, settings.get("target_role"))
+    for side, instance in (("source", source), ("target", target)):
+        checks.check_access(account, side, instance, settings.get(f"{side}_role"), databases or ())
     checks.check_sides(source, target)
     checks.check_other_tasks(source, target, unchanged="No task was created.")
     settings = {
@@ -153,8 +153,7 @@ def missing(task: MigrationTask) -> list[Missing]:
     ]
     tests: tuple[Callable[[], object], ...] = (
         lambda: _check_pair(source, target),
-        lambda: _check_access(task.account, "source", source, task.source_role),
-        lambda: _check_access(task.account, "target", target, task.target_role),
+        lambda: checks.check_roles(task),
         lambda: checks.check_method(source, target, task),
         lambda: checks.check_databases(source, target, task.databases),
         lambda: values.check_commands(task.commands, task.databases),
@@ -164,7 +163,7 @@ def missing(task: MigrationTask) -> list[Missing]:
         try:
             test()
         except (Invalid, NotFound) as error:
-            step = "sides" if error.field in _OF_SIDES else "objects"
+            step = "sides" if error.field in _OF_SIDES or error.id.startswith("role.") else "objects"
             found.append(Missing(step, error.message.replace(checks.UNCHANGED, "").strip(), error.field))
     return found
 
@@ -259,7 +258,7 @@ def _check(row: MigrationTask, given: set[str]) -> None:
     for side in SIDES:
         instance: Instance | None = getattr(row, side)
         if instance is not None and given & {side, f"{side}_role"}:
-            _check_access(row.account, side, instance, getattr(row, f"{side}_role"))
+            checks.check_access(row.account, side, instance, getattr(row, f"{side}_role"), ())
             taken = MigrationTask.objects.filter(Q(source=instance) | Q(target=instance)).exclude(pk=row.pk)
             if instance.origin == Origin.SELF_HOSTED and taken.exists():
                 raise Invalid(
@@ -273,6 +272,7 @@ def _check(row: MigrationTask, given: set[str]) -> None:
         checks.check_method(row.source, row.target, row)
     if "databases" in given:
         checks.check_databases(row.source, row.target, row.databases)
+        checks.check_roles(row)
     if given & {"commands", "databases"}:
         values.check_commands(row.commands, row.databases)
 
@@ -282,16 +282,6 @@ def _check_pair(source: Instance | None, target: Instance | None) -> None:
         checks.check_sides(source, target)
     elif target is not None:
         checks.check_target(target)
-
-
-def _check_access(account: Account, side: str, instance: Instance | None, role: Any) -> None:
-    """Whether the account may use the instance: its own, or one that a role covers. Raises NotFound."""
-    if instance is None or (instance.account_id == account.pk and role is None):
-        return
-    if role is None or role.account_id != instance.account_id or role.trusted_account_id != account.pk:
-        raise NotFound(
-            f"There is no such {side} in the account {account.name}. {checks.UNCHANGED}", field=side
-        )
 
 
 def _one_line(text: str) -> str:

@@ -18,9 +18,10 @@ from django.utils import timezone
 from migrations_app import states
 from migrations_app.choices import Desired, InspectionKind, LogLevel, TaskStatus
 from migrations_app.models import Inspection, Link, MigrationTask
-from migrations_app.services import checks, inspections, links, prechecks, status
+from migrations_app.services import checks, inspections, links, prechecks, releases, status
 from migrations_app.services.launch import launch
 from migrations_app.services.patience import patient
+from migrations_app.services.running import change_connection, change_running
 from migrations_app.services.setup import (
     Missing,
     configure,
@@ -45,6 +46,8 @@ __all__ = [
     "Missing",
     "Result",
     "bulk",
+    "change_connection",
+    "change_running",
     "configure",
     "create_draft",
     "create_task",
@@ -211,9 +214,11 @@ def release_task(actor: User | None, task: MigrationTask) -> MigrationTask:
     Link.objects.filter(task=task).update(
         desired=Desired.STOP, owner="", lease_until=None, rung_at=None, epoch=F("epoch") + 1
     )
-    return _told(
+    _told(
         actor, task, "task.released", f"{who(actor)} released the task: it does not write to the target any more."
     )  # fmt: skip
+    releases.ask(task)
+    return task
 
 
 @patient
