@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from migrations_app.views import actions, tasks, verifications
+from migrations_app.views import actions, log, tasks, verifications
 from migrations_app.views.setup import old, shell
 
 urlpatterns = [
@@ -14,7 +14,9 @@ urlpatterns = [
     path("<slug:public_id>/", tasks.task_detail, name="task_detail"),
     path("<slug:public_id>/setup/<slug:step>/", shell.task_setup, name="task_setup"),
     path("<slug:public_id>/charts/", tasks.task_charts, name="task_charts"),
-    path("<slug:public_id>/log/", tasks.task_log, name="task_log"),
+    path("<slug:public_id>/log/", log.task_log, name="task_log"),
+    path("<slug:public_id>/log/tail/", log.task_log_tail, name="task_log_tail"),
+    path("<slug:public_id>/log/download/", log.task_log_download, name="task_log_download"),
     path("<slug:public_id>/start/", actions.task_start, name="task_start"),
     path("<slug:public_id>/pause/", actions.task_pause, name="task_pause"),
     path("<slug:public_id>/release/", actions.task_release, name="task_release"),

@@ -1,9 +1,8 @@
-"""The list of the migration tasks, the live page of one, and its log."""
+"""The list of the migration tasks, the live page of one, and its charts."""
 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlencode
 
 from django.db.models import Count, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
@@ -12,16 +11,15 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from migrations_app import bulk, present
-from migrations_app.choices import LogLevel, Phases, TaskStatus
+from migrations_app.choices import Phases, TaskStatus
 from migrations_app.models import MigrationTask, TaskAlert
 from migrations_app.operation import Operation
+from migrations_app.views import log
 from migrations_app.views.common import STOP_POLLING, task_context, visible_task
 from migrations_app.views.setup import shell
 from portal.htmx import HtmxHttpRequest, render_page, wants_fragment
 from portal.listing import Column, Filter, Listing
 from portal.models import Account, Instance
-
-LOG_PAGE = 30
 
 COLUMNS = (
     Column("", "Select", hidden_label=True),
@@ -103,7 +101,7 @@ def task_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
         context["setup_url"] = reverse("task_setup", args=[task.public_id, shell.where_left(task)])
         context["precheck_url"] = reverse("task_setup", args=[task.public_id, "precheck"])
     if not wants_fragment(request):
-        context |= _log(request, task) | operation.charts(request.GET.get("charts", ""))
+        context |= log.context_of(request, task) | operation.charts(request.GET.get("charts", ""))
     return render_page(
         request, "migrations_app/task_detail.html", "migrations_app/_task_poll.html", context, status=status
     )
@@ -118,39 +116,3 @@ def task_charts(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     return render_page(
         request, "migrations_app/task_charts.html", "migrations_app/_task_charts.html", context
     )
-
-
-@require_safe
-def task_log(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
-    """The log alone, newest line first: for htmx its rows, else a page of its own."""
-    task = visible_task(request, public_id)
-    context = {"task": task} | _log(request, task)
-    return render_page(request, "migrations_app/task_log.html", "migrations_app/_task_log.html", context)
-
-
-def _log(request: HtmxHttpRequest, task: MigrationTask) -> dict[str, Any]:
-    """A page of the log. Pages are told apart by the first line that is older, so a long log needs no counting."""
-    rows = task.log.order_by("-pk")
-    level, query, before = (request.GET.get(name, "").strip() for name in ("level", "q", "before"))
-    if level in LogLevel.values:
-        rows = rows.filter(level=level)
-    for word in query[:200].split():
-        rows = rows.filter(message__icontains=word)
-    if before.isdecimal() and len(before) < 19:
-        rows = rows.filter(pk__lt=int(before))
-    found = list(rows[: LOG_PAGE + 1])
-    lines, more = found[:LOG_PAGE], len(found) > LOG_PAGE
-    log_url = reverse("task_log", args=[task.public_id])
-    state = {key: value for key, value in (("level", level), ("q", query)) if value}
-    newest_url = f"{log_url}?{urlencode(state)}" if state else log_url
-    return {
-        "lines": lines,
-        "before": before,
-        "level": level,
-        "query": query,
-        "levels": LogLevel,
-        "log_url": log_url,
-        "current_url": newest_url,
-        "newest_url": newest_url,
-        "older_url": f"{log_url}?{urlencode(state | {'before': lines[-1].pk})}" if more else "",
-    }

@@ -487,7 +487,11 @@ class TestLog:
         task = make_task(S.FULL)
         fragment = text(browser.get(f"/migrations/{task.public_id}/log/", headers=HTMX))
         assert "<html" not in fragment
-        assert "every 2s" in fragment
+        assert "every 2s" in fragment, "an empty log waits for its first line"
+        links.note(task, "a.b", "The first line.")
+        fragment = text(browser.get(f"/migrations/{task.public_id}/log/", headers=HTMX))
+        assert "log/tail/" in fragment and "every 2s" in fragment
+        assert "every 2s" not in text(browser.get(f"/migrations/{task.public_id}/log/?before=99999"))
         MigrationTask.objects.update(status=S.FAILED)
         assert "every 2s" not in text(browser.get(f"/migrations/{task.public_id}/log/", headers=HTMX))
 

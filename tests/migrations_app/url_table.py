@@ -77,6 +77,8 @@ ROWS = [
     ),
     Row("task_charts", FULL, get=(302, 404, 200, 200, 200, 200)),
     Row("task_log", FULL, get=(302, 404, 200, 200, 200, 200)),
+    Row("task_log_tail", FULL, get=(302, 404, 204, 204, 204, 204)),
+    Row("task_log_download", FULL, get=(302, 404, 200, 200, 200, 200)),
     # Another task runs into the same target: an operator is told so.
     Row("task_start", READY, post=(302, 404, 403, 409, 409, 409)),
     Row("task_pause", FULL, post=(302, 404, 403, 302, 302, 302)),
