@@ -5,12 +5,14 @@ from __future__ import annotations
 from django.urls import path
 
 from migrations_app.views import actions, log, tasks, verifications
-from migrations_app.views.setup import old, shell
+from migrations_app.views.setup import create, old, shell
+from migrations_app.views.setup import sides as sides  # registers its step
 
 urlpatterns = [
     path("", tasks.task_list, name="task_list"),
     path("new/", old.task_create, name="task_create"),
     path("bulk/", actions.task_bulk, name="task_bulk"),
+    path("new/setup/", create.task_create, name="task_draft"),
     path("<slug:public_id>/", tasks.task_detail, name="task_detail"),
     path("<slug:public_id>/setup/<slug:step>/", shell.task_setup, name="task_setup"),
     path("<slug:public_id>/charts/", tasks.task_charts, name="task_charts"),

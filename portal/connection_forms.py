@@ -104,6 +104,8 @@ class ConnectionForm(StyledForm):
         if self.stored is not None:
             kwargs["initial"] = initial_of(self.stored) | (kwargs.get("initial") or {})
         super().__init__(*args, **kwargs)
+        for name in ("address", "sentinels", "master_name"):
+            self.fields[name].is_asked = True  # type: ignore[attr-defined]  # where it is seen, it is needed
         for name in ("server_kind", "login"):
             self.fields[name].widget.attrs["class"] = "form-check-input"
         if self.stored is not None and self.stored.password:

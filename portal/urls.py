@@ -7,7 +7,7 @@ from django.contrib.auth import views as auth_views
 from django.urls import URLPattern, URLResolver, include, path
 
 from portal.api import PREFIX, open_to_tokens
-from portal.views import accounts, audit, health, home, instances, profile, roles, tokens
+from portal.views import accounts, audit, health, home, instances, profile, roles, templates, tokens
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
@@ -36,6 +36,18 @@ urlpatterns: list[URLPattern | URLResolver] = [
         "accounts/<slug:public_id>/members/<int:membership_id>/",
         accounts.member_change,
         name="account_member_change",
+    ),
+    path("accounts/<slug:public_id>/templates/", templates.template_list, name="template_list"),
+    path("accounts/<slug:public_id>/templates/new/", templates.template_create, name="template_create"),
+    path(
+        "accounts/<slug:public_id>/templates/<int:template_id>/",
+        templates.template_edit,
+        name="template_edit",
+    ),
+    path(
+        "accounts/<slug:public_id>/templates/<int:template_id>/delete/",
+        templates.template_delete,
+        name="template_delete",
     ),
     path("accounts/<slug:public_id>/roles/new/", roles.role_create, name="account_role_create"),
     path("roles/<slug:public_id>/", roles.role_detail, name="account_role"),

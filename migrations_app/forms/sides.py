@@ -7,12 +7,13 @@ from typing import Any, Final
 from django import forms
 from django.conf import settings
 from django.db.models import Q
+from django.forms.utils import ErrorDict
 
 from migrations_app.models import MigrationTask, SnapshotFile
 from portal.choices import EndpointKind, Origin
 from portal.connection_forms import ConnectionForm
-from portal.forms import StyledForm
-from portal.models import ConnectionTemplate, Instance
+from portal.forms import AccountChoice, StyledForm
+from portal.models import Account, ConnectionTemplate, Instance
 
 FLEET: Final = "fleet"
 SELF_HOSTED: Final = "self-hosted"
@@ -40,6 +41,43 @@ class InstanceChoice(forms.ModelChoiceField):  # type: ignore[type-arg]  # not s
 class TemplateChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
     def label_from_instance(self, obj: ConnectionTemplate) -> str:
         return f"{obj.name} — {obj.address}"
+
+
+class DraftForm(StyledForm):
+    """The account that a new task belongs to, and the source if the person comes from its page."""
+
+    account = AccountChoice(
+        queryset=Account.objects.none(), to_field_name="public_id", empty_label=None, required=False
+    )
+    source_id = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, user: Any, initial: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        given = initial or {}
+        self._fleet = Instance.objects.fleet().operated_by(user)
+        source = self._fleet.filter(public_id=given.get("source", "")).select_related("account").first()
+        values = {"source_id": source.public_id, "account": source.account.public_id} if source else given
+        super().__init__(*args, initial=values, **kwargs)
+        accounts = Account.objects.operated_by(user).order_by("name")
+        if source is not None:
+            accounts = accounts.filter(pk=source.account_id)
+        self.fields["account"].queryset = accounts  # type: ignore[attr-defined]
+        self.offered = list(accounts[:2])
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if not data.get("account") and not self.errors:
+            if len(self.offered) == 1:
+                data["account"] = self.offered[0]
+            else:
+                self.add_error("account", "Choose the account that the task belongs to.")
+        return data
+
+    def source(self) -> Instance | None:
+        """Of a valid form."""
+        chosen = self._fleet.filter(
+            public_id=self.cleaned_data["source_id"], account=self.cleaned_data["account"]
+        )
+        return chosen.first()
 
 
 class SideForm(ConnectionForm):
@@ -91,6 +129,8 @@ class SideForm(ConnectionForm):
         self, data: Any = None, files: Any = None, *, task: MigrationTask, side: str, typed: Any = None
     ) -> None:
         self.task, self.side = task, side
+        self.shown_errors: Any = ErrorDict()
+        self.note = self.problem = ""  # what a button of this side has done, or why it has not
         self.current: Instance | None = getattr(task, side)
         endpoint = self.current.endpoint if self.current is not None else None
         own = endpoint if self.current is not None and self.current.origin == Origin.SELF_HOSTED else None
@@ -98,6 +138,7 @@ class SideForm(ConnectionForm):
         self.stored_file = own.file_path if own is not None and own.kind == EndpointKind.FILE else ""
         self.fields["origin"].choices = self._origins()  # type: ignore[attr-defined]
         self.fields["origin"].widget.attrs["class"] = "form-check-input"
+        self.fields["instance"].is_asked = self.fields["upload"].is_asked = True  # type: ignore[attr-defined]
         self._offer()
         folder = settings.SNAPSHOT_FOLDER
         if folder:
@@ -167,6 +208,14 @@ class SideForm(ConnectionForm):
     @property
     def offered(self) -> int:
         return OFFERED
+
+    def add_note_at(self, name: str, text: str) -> None:
+        """An error at a field of a form that is shown with what was typed, and is not bound to it."""
+        if not self.shown_errors:
+            self._errors = self.shown_errors
+        self.shown_errors.setdefault(name if name in self.fields else "address", self.error_class()).append(
+            text
+        )
 
     # --- What was entered ---------------------------------------------------------------------------------------------
 

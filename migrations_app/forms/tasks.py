@@ -92,7 +92,8 @@ class TaskForm(StyledForm):
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         offered = (
-            Instance.objects.operated_by(user)
+            Instance.objects.fleet()
+            .operated_by(user)
             .select_related("account", "endpoint")
             .order_by("account__name", "name")
         )

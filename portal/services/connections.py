@@ -7,6 +7,7 @@ what cannot be reached from here on principle is refused at the field (R94, R100
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
 from collections.abc import Iterable
@@ -77,12 +78,12 @@ class ConnectionParams:
 
     @property
     def raw_addresses(self) -> list[str]:
-        """Those that are IP addresses rather than names: who uses them is cut off when the address changes (R16)."""
+        """IP addresses rather than names: who uses them is cut off when the address changes (R16). That of the machine does not."""
         hosts = [self.host] if self.kind == EndpointKind.SERVER else []
         hosts += (
             [split_address(one)[0] for one in self.sentinels] if self.kind == EndpointKind.SENTINEL else []
         )
-        return [host for host in hosts if host and is_ip(host)]
+        return [host for host in hosts if is_ip(host) and not ipaddress.ip_address(host).is_loopback]
 
 
 STORED: Final = tuple(one.name for one in fields(ConnectionParams))
@@ -145,9 +146,7 @@ def check_host(host: str, port: int, where: str) -> None:
 
 
 def check_file_path(path: str) -> None:
-    """Raises Invalid for a path that does not lie below SNAPSHOT_FOLDER or in the folder of the uploads."""
-    if is_below(path, str(settings.UPLOADS)):
-        return
+    """Raises Invalid for a path that does not lie below SNAPSHOT_FOLDER, or in the uploads, which belong to their accounts."""
     folder = settings.SNAPSHOT_FOLDER
     if not folder:
         raise Invalid(
@@ -156,7 +155,7 @@ def check_file_path(path: str) -> None:
             id="connection.no_snapshot_folder",
             field="file_path",
         )
-    if not is_below(path, folder):
+    if not is_below(path, folder) or is_below(path, str(settings.UPLOADS)):
         raise Invalid(
             f"{path or 'An empty path'} is not below {folder}. {UNCHANGED}",
             advice=f"Put the file there, and enter its whole path: {folder.rstrip('/')}/dump.rdb.",

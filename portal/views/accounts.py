@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Case, Count, Value, When
+from django.db.models import Case, Count, Q, Value, When
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from portal.choices import Origin
 from portal.errors import NotPermitted, ServiceError
 from portal.forms import AccountForm, MemberForm, RoleForm
 from portal.htmx import HtmxHttpRequest
@@ -23,7 +24,8 @@ def account_list(request: HtmxHttpRequest) -> HttpResponse:
     rows = (
         Account.objects.filter(pk__in=Account.objects.visible_to(request.user).values("pk"))
         .annotate(
-            member_count=Count("memberships", distinct=True), instance_count=Count("instances", distinct=True)
+            member_count=Count("memberships", distinct=True),
+            instance_count=Count("instances", filter=Q(instances__origin=Origin.FLEET), distinct=True),
         )
         .order_by("name")
     )

@@ -15,7 +15,7 @@ from portal.navigation import home_panels
 
 @require_safe
 def home(request: HtmxHttpRequest) -> HttpResponse:
-    instances = Instance.objects.visible_to(request.user)
+    instances = Instance.objects.fleet().visible_to(request.user)
     counts = instances.aggregate(
         total=Count("pk"),
         online=Count("pk", filter=Q(status=InstanceStatus.ONLINE)),

@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from portal.choices import Edition, InstanceStatus, NodeRole
+from portal.choices import Edition, InstanceStatus, NodeRole, Origin
 from portal.errors import NotPermitted, ServiceError
 from portal.forms import EditForm, EndpointFields, RegisterForm
 from portal.htmx import HtmxHttpRequest, render_page
@@ -42,7 +42,7 @@ SEARCH = ("name", "public_id", "description", "endpoint__host", "endpoint__unix_
 
 @require_safe
 def instance_list(request: HtmxHttpRequest) -> HttpResponse:
-    rows = Instance.objects.visible_to(request.user).select_related("account", "endpoint")
+    rows = Instance.objects.fleet().visible_to(request.user).select_related("account", "endpoint")
     listing = Listing(request, rows, columns=COLUMNS, filters=FILTERS, search=SEARCH, default_sort="name")
     context: dict[str, Any] = {
         "listing": listing,
@@ -80,7 +80,10 @@ def instance_register(request: HtmxHttpRequest) -> HttpResponse:
 
 @require_safe
 def instance_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
-    return render(request, "portal/instance_detail.html", _detail(request, _visible(request, public_id)))
+    """Of the fleet; also what is known of a server that is a side of a task only, which is changed with the task."""
+    rows = Instance.objects.visible_to(request.user).select_related("account", "endpoint")
+    instance = get_object_or_404(rows, public_id=public_id)
+    return render(request, "portal/instance_detail.html", _detail(request, instance))
 
 
 @require_POST
@@ -143,8 +146,8 @@ def instance_delete(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
 
 
 def _visible(request: HtmxHttpRequest, public_id: str) -> Instance:
-    """The instance, or 404 whether it does not exist or belongs to others."""
-    rows = Instance.objects.visible_to(request.user).select_related("account", "endpoint")
+    """The instance of the fleet, or 404 whether it does not exist or belongs to others."""
+    rows = Instance.objects.fleet().visible_to(request.user).select_related("account", "endpoint")
     return get_object_or_404(rows, public_id=public_id)
 
 
@@ -156,7 +159,7 @@ def _detail(request: HtmxHttpRequest, instance: Instance) -> dict[str, Any]:
         "endpoint": instance.endpoint,
         "nodes": instance.nodes.all(),
         "history": history[:10],
-        "can_operate": role is not None and role.can_operate,
+        "can_operate": role is not None and role.can_operate and instance.origin == Origin.FLEET,
         "panels": [panel(request, instance) for panel in instance_panels()],
     }
 

@@ -72,8 +72,14 @@ ROWS = [
     Row(
         "task_setup",
         lambda world: READY(world) | {"step": "sides"},
-        get=(302, 404, 403, 404, 404, 404),
-        post=(302, 404, 403, 404, 404, 404),
+        get=(302, 404, 302, 200, 200, 200),
+        post=(302, 404, 403, 422, 422, 422),
+    ),
+    Row(
+        "task_draft",
+        get=(302, 200, 200, 200, 200, 200),
+        post=(302, 422, 422, 302, 302, 302),
+        data=lambda world: {"account": world.account.public_id},
     ),
     Row("task_charts", FULL, get=(302, 404, 200, 200, 200, 200)),
     Row("task_log", FULL, get=(302, 404, 200, 200, 200, 200)),

@@ -88,7 +88,8 @@ class TestWrongInput:
 
 
 def test_ip_addresses_are_flagged() -> None:
-    assert HERE.raw_addresses == ["127.0.0.1"]
+    assert HERE.raw_addresses == []  # of the machine itself: it does not change
+    assert replace(HERE, host="10.0.0.7").raw_addresses == ["10.0.0.7"]
     assert replace(HERE, host="cache.internal").raw_addresses == []
     sentinels = ConnectionParams(kind=EndpointKind.SENTINEL, sentinels=("10.0.0.1:26379", "s.internal"))
     assert sentinels.raw_addresses == ["10.0.0.1"]

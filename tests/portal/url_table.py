@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from portal.models import AccessRole, RoleCoverage
+from portal.models import AccessRole, ConnectionTemplate, RoleCoverage
 from portal.services import tokens
 from tests.portal.world import World
 
@@ -96,6 +96,15 @@ def password_change(world: World) -> dict[str, Any]:
 def owners_token(world: World) -> dict[str, Any]:
     token, _ = tokens.create_token(world.user("owner"), "script", ["fleet:read"])
     return {"public_id": token.public_id}
+
+
+def template(world: World) -> dict[str, Any]:
+    made, _ = ConnectionTemplate.objects.get_or_create(account=world.account, name="Orders", host="127.0.0.1")
+    return account(world) | {"template_id": made.pk}
+
+
+def template_data(world: World) -> dict[str, Any]:
+    return {"name": "new", "server_kind": "server", "address": "127.0.0.1:6379", "login": "none"}
 
 
 ROWS = [
@@ -184,5 +193,21 @@ ROWS = [
         get=(302, 404, 403, 403, 200, 200),
         post=(302, 404, 403, 403, 302, 302),
     ),
+    Row("template_list", account, get=(302, 404, 200, 200, 200, 200)),
+    Row(
+        "template_create",
+        account,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+        data=template_data,
+    ),
+    Row(
+        "template_edit",
+        template,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+        data=template_data,
+    ),
+    Row("template_delete", template, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
     Row("audit_list", get=(302, 200, 200, 200, 200, 200)),
 ]

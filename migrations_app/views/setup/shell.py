@@ -24,6 +24,7 @@ from typing import Any, Final
 from django.contrib import messages
 from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
@@ -35,7 +36,7 @@ from migrations_app.services import connectivity
 from migrations_app.states import Action
 from migrations_app.views.common import visible_task
 from portal.htmx import HtmxHttpRequest, render_page
-from portal.services.permissions import require_operator
+from portal.services.permissions import require_operator, role_in
 
 StepView = Callable[[HtmxHttpRequest, MigrationTask], HttpResponse]
 Done = Callable[[MigrationTask], bool]
@@ -86,6 +87,9 @@ def step(key: str, *, done: Done) -> Callable[[StepView], StepView]:
 def task_setup(request: HtmxHttpRequest, public_id: str, step: str) -> HttpResponse:
     """One step of the set-up. A task that can no longer be set up leads to its page."""
     task = visible_task(request, public_id)
+    role = role_in(request.user, task.account)
+    if request.method != "POST" and role is not None and not role.can_operate:
+        return redirect(task)  # who may look finds there what is set up
     require_operator(request.user, task.account)
     if step not in _VIEWS:
         raise Http404(f"no step {step}")
@@ -171,6 +175,12 @@ def onward(request: HtmxHttpRequest, task: MigrationTask, key: str) -> HttpRespo
     if LEAVE in request.POST:
         return left(request, task)
     return redirect("task_setup", task.public_id, step_after(request, key))
+
+
+def address(task: MigrationTask, key: str, fragment: str = "") -> str:
+    """Of a step, and of a place in it."""
+    url = reverse("task_setup", args=[task.public_id, key])
+    return f"{url}#{fragment}" if fragment else url
 
 
 def left(request: HtmxHttpRequest, task: MigrationTask) -> HttpResponseRedirect:
