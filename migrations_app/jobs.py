@@ -16,13 +16,15 @@ from migrations_app.runner import inspections as inspection_runner
 from migrations_app.runner import kinds as kinds  # registers them
 from migrations_app.runner import link as link_runner
 from migrations_app.runner.sides import own_address
-from migrations_app.services import inspections, links, releases, samples, verifications
+from migrations_app.services import inspections, links, releases, samples, snapshots, verifications
 
 log = structlog.get_logger(__name__)
 
+SWEEP_SECONDS: Final = 600.0  # between two looks for uploads that nobody uses
 THIN_SECONDS: Final = 10.0  # between two looks for samples that are old enough
 
 _thinned_at = float("-inf")
+_swept_at = float("-inf")
 _message_id: Any = None  # of the message that this worker works on
 
 
@@ -72,6 +74,7 @@ def tick_default(cluster: str) -> None:
     for task_id in releases.due():
         releases.ask_again(task_id)
     _thin_samples()
+    _sweep_uploads()
 
 
 def _thin_samples() -> None:
@@ -79,6 +82,13 @@ def _thin_samples() -> None:
     if time.monotonic() - _thinned_at >= THIN_SECONDS:
         _thinned_at = time.monotonic()
         samples.thin()
+
+
+def _sweep_uploads() -> None:
+    global _swept_at
+    if time.monotonic() - _swept_at >= SWEEP_SECONDS:
+        _swept_at = time.monotonic()
+        snapshots.sweep()
 
 
 def tick(cluster: str) -> None:

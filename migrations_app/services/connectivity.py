@@ -26,7 +26,10 @@ _SECRET = ("password", "sentinel_password")
 
 
 def request_test(actor: User | None, task: MigrationTask) -> Inspection:
-    """A worker tries both sides in a moment. Raises NotPermitted, Invalid (a side is missing) or Conflict (one is under way)."""
+    """A worker tries both sides in a moment; one that is under way for the same sides is taken.
+
+    Raises NotPermitted, Invalid (a side is missing) or Conflict (a worker is just ending the test of other sides).
+    """
     for side in ("source", "target"):
         if getattr(task, side) is None:
             raise Invalid(
@@ -35,7 +38,13 @@ def request_test(actor: User | None, task: MigrationTask) -> Inspection:
                 id="task.side_missing",
                 field=side,
             )
-    return inspections.request(actor, task, InspectionKind.CONNECTIVITY, fingerprint=fingerprint(task))
+    digest = fingerprint(task)
+    open_one = inspections.newest(task, InspectionKind.CONNECTIVITY)
+    if open_one is not None and not open_one.status_badge.is_final:
+        if open_one.fingerprint == digest:
+            return open_one
+        inspections.cancel(actor, open_one)  # of sides that have been changed since
+    return inspections.request(actor, task, InspectionKind.CONNECTIVITY, fingerprint=digest)
 
 
 def newest(task: MigrationTask) -> Inspection | None:

@@ -15,7 +15,7 @@ from django.utils.crypto import salted_hmac
 from migrations_app import states
 from migrations_app.choices import ConflictPolicy, Method, Phases, TaskStatus
 from migrations_app.models import Link, LinkProgress, MigrationTask
-from migrations_app.services import checks, links, status, values
+from migrations_app.services import checks, links, snapshots, status, values
 from migrations_app.services.patience import patient
 from migrations_app.states import Action
 from portal.choices import Origin
@@ -206,6 +206,7 @@ def generated_name(source: Instance, target: Instance) -> str:
 def drop_side(instance: Instance) -> None:
     """A self-hosted server that was a side of a task goes with it."""
     if not MigrationTask.objects.filter(Q(source=instance) | Q(target=instance)).exists():
+        snapshots.forget(instance)
         instance.delete()
 
 

@@ -17,7 +17,7 @@ from migrations_app.choices import UploadStatus
 from migrations_app.models import MigrationTask, SnapshotFile
 from portal import uploads
 from portal.errors import Invalid, NotFound
-from portal.models import Account
+from portal.models import Account, Instance
 from portal.services import audit
 from portal.services.permissions import require_operator
 from portal.uploads import ArrivedFile
@@ -64,6 +64,18 @@ def get(actor: User | None, account: Account, public_id: str) -> SnapshotFile:
     if row is None:
         raise NotFound(f"There is no uploaded file {public_id} in the account {account.name}.")
     return row
+
+
+def forget(instance: Instance) -> None:
+    """The uploaded file of a side that is about to be deleted goes with it. Call it inside the transaction of that."""
+    folder, _, name = instance.endpoint.file_path.rpartition("/")
+    if folder != str(settings.UPLOADS):
+        return
+    row = SnapshotFile.objects.filter(account=instance.account_id, public_id=name).first()
+    if row is not None:
+        row.delete()
+        path = path_of(row)
+        transaction.on_commit(lambda: path.unlink(missing_ok=True))
 
 
 # The wizard names an upload as the source in the request that has brought it.

@@ -451,3 +451,27 @@ class TestUpload:
         assert snapshots.sweep() == 1
         assert not (uploads / row.public_id).exists() and not leftover.exists()
         assert not SnapshotFile.objects.exists()
+
+    def test_is_deleted_with_it(
+        self, browser: Client, operator: User, task: MigrationTask, url: str, target: Instance, uploads: Path,
+        django_capture_on_commit_callbacks: Any,
+    ) -> None:  # fmt: skip
+        self.send(browser, url, snapshot(), target)
+        with django_capture_on_commit_callbacks(execute=True):
+            tasks.delete_task(operator, MigrationTask.objects.get(pk=task.pk))
+        assert not SnapshotFile.objects.exists() and not list(uploads.iterdir())
+
+
+class TestAgain:
+    def test_the_test_of_sides_that_were_changed_is_given_up(
+        self, operator: User, make_task: Any, target: Instance
+    ) -> None:
+        task = make_task(TaskStatus.NOT_CONFIGURED)
+        first = connectivity.request_test(operator, task)
+        assert connectivity.request_test(operator, task) == first
+        target.endpoint.port = 6499
+        target.endpoint.save()
+        task = MigrationTask.objects.get(pk=task.pk)
+        assert connectivity.request_test(operator, task) != first
+        first.refresh_from_db()
+        assert first.status == InspectionStatus.CANCELLED
