@@ -15,8 +15,9 @@ from migrations_app import drain
 from migrations_app.runner import inspections as inspection_runner
 from migrations_app.runner import kinds as kinds  # registers them
 from migrations_app.runner import link as link_runner
+from migrations_app.runner import reachability
 from migrations_app.runner.sides import own_address
-from migrations_app.services import inspections, links, releases, samples, snapshots, verifications
+from migrations_app.services import inspections, links, recovery, releases, samples, snapshots, verifications
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +64,16 @@ def run_inspection(inspection_id: int) -> str:
     return "ended"
 
 
+def try_resume(task_id: int) -> str:
+    """Resume a failed task, if what made it fail has passed."""
+    task = recovery.candidate(task_id)
+    if task is None:
+        return "nothing to do: the task does not wait any more"
+    if trouble := reachability.trouble(task):
+        return f"not yet: {trouble}"
+    return "resumed" if recovery.resume(task) else "not resumed"
+
+
 def tick_default(cluster: str) -> None:
     """What has to be looked after every few seconds in each cluster `default`: any machine may do any of it, twice as well."""
     for inspection_id in inspections.unsettled():
@@ -73,6 +84,9 @@ def tick_default(cluster: str) -> None:
         verifications.verify_by_itself(task_id)
     for task_id in releases.due():
         releases.ask_again(task_id)
+    for task_id, moment in recovery.due():
+        if recovery.claim(task_id, moment):
+            recovery.ring(task_id)
     _thin_samples()
     _sweep_uploads()
 

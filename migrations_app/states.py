@@ -11,12 +11,15 @@ Pure: no database, no request. Services ask `allowed()` and `before()`, pages dr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
 from migrations_app.choices import TaskStatus
 
 S = TaskStatus
+
+RESUMABLE_FOR: Final = timedelta(days=7)  # after a failure (R55)
 
 
 class Action(StrEnum):
@@ -69,6 +72,8 @@ _RUNNING = "The task is running already."
 _RETRYING = "The task is running already, and tries to reach its servers again."
 _RESUMABLE = "The task was started before: resume it, and it goes on where it stood."
 _NEVER_STARTED = "The task has not been started yet: start it."
+
+_TOO_LATE = "The task failed more than 7 days ago: it cannot be resumed any more. Create a new task."
 
 _ALL_STARTED: Final = dict.fromkeys((S.STARTING, S.FULL, S.INCREMENTAL, S.RETRYING, S.PAUSING, S.PAUSED, S.STOPPING, S.STOPPED, S.FAILED, S.COMPLETED), _STARTED) | {S.RELEASED: _RELEASED}  # fmt: skip
 
@@ -164,14 +169,17 @@ class Verdict:
     reason: str = ""
 
 
-def allowed(action: Action, status: TaskStatus) -> Verdict:
+def allowed(action: Action, status: TaskStatus, *, too_late: bool = False) -> Verdict:
+    """`too_late`: it failed longer ago than RESUMABLE_FOR."""
     reason = CLOSED[action].get(status)
+    if too_late and action is Action.RESUME and status == S.FAILED:
+        reason = _TOO_LATE
     return Verdict(open=reason is None, reason=reason or "")
 
 
-def actions(status: TaskStatus) -> dict[str, Verdict]:
+def actions(status: TaskStatus, *, too_late: bool = False) -> dict[str, Verdict]:
     """Every action with its verdict; what pages draw their buttons from."""
-    return {action.value: allowed(action, status) for action in Action}
+    return {action.value: allowed(action, status, too_late=too_late) for action in Action}
 
 
 def before(new: TaskStatus) -> frozenset[TaskStatus]:

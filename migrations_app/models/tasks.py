@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.urls import reverse
+from django.utils import timezone
 
 from migrations_app import states
 from migrations_app.choices import ACTIVE, HOLDING, ConflictPolicy, Method, Phases, SpeedClass, TaskStatus
@@ -158,7 +159,16 @@ class MigrationTask(models.Model):
 
     @property
     def actions(self) -> dict[str, states.Verdict]:
-        return states.actions(TaskStatus(self.status))
+        return states.actions(TaskStatus(self.status), too_late=self.is_too_late)
+
+    @property
+    def is_too_late(self) -> bool:
+        """It failed so long ago that it cannot be resumed any more (R55)."""
+        return (
+            self.status == TaskStatus.FAILED
+            and self.finished_at is not None
+            and self.finished_at < timezone.now() - states.RESUMABLE_FOR
+        )
 
     @property
     def databases_label(self) -> str:

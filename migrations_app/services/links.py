@@ -21,6 +21,7 @@ from django_q.tasks import async_task
 from migrations_app import states
 from migrations_app.choices import ACTIVE, Desired, LogLevel, Phases, TaskStatus
 from migrations_app.models import Link, LinkProgress, LogEntry, MigrationTask
+from migrations_app.services import causes
 from migrations_app.services import status as statuses
 from migrations_app.services.patience import patient
 from portal.services import audit
@@ -279,6 +280,7 @@ def fail(lease: Lease, *, failure_id: str, message: str, advice: str) -> bool:
         failure_id=failure_id[:64],
         failure_message=message[:4000],
         failure_advice=advice[:4000],
+        **causes.after_failure(task, failure_id, message),
     )
 
 

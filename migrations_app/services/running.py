@@ -117,6 +117,11 @@ def change_connection(
             address=params.address,
         )
         audit.record(actor, "task.connection_changed", row, side=side, address=params.address)
+        # That may have been the cause of a failure: it is looked at soon.
+        waiting = MigrationTask.objects.filter(
+            pk=row.pk, status=TaskStatus.FAILED, resume_next_at__isnull=False
+        )
+        waiting.update(resume_next_at=timezone.now())
     task.refresh_from_db()
     return task
 

@@ -320,9 +320,9 @@ def _check(actor: User | None, task: MigrationTask, action: Action) -> None:
     """Permission first: a refusal because of the status would tell it to somebody who may not act."""
     require_operator(actor, task.account)
     # The status of now, not the one of the page that the person looked at.
-    now = MigrationTask.objects.filter(pk=task.pk).values_list("status", flat=True).first()
+    now = MigrationTask.objects.filter(pk=task.pk).only("status", "finished_at").first()
     if now is None:
         raise NotFound(f"The task {task.name} was deleted meanwhile. {UNCHANGED}")
-    verdict = states.allowed(action, TaskStatus(now))
+    verdict = states.allowed(action, now.status_badge, too_late=now.is_too_late)
     if not verdict.open:
         raise Conflict(f"{verdict.reason} {UNCHANGED}", advice="", id=f"task.cannot_{action.value}")

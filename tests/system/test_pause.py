@@ -220,3 +220,23 @@ def writing(source: Server) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def test_a_failed_task_goes_on_by_itself(machine: MakeMachine, sides: tuple[Server, Server]) -> None:
+    """The target was away, then back: nobody touches the task."""
+    source, target = sides
+    machine()
+    machine(name="default")
+    case = Case(source, target)
+    target.stop()
+    case.start()
+    task = case.wait_for_failure()
+    assert task.failure_id == "connection.refused"
+    assert task.resume_next_at is not None
+    case.wait(lambda: case.row().resume_attempts >= 1, 40, "nobody looks")
+    assert case.status == S.FAILED
+    target.start()
+    case.wait(lambda: case.status == S.INCREMENTAL, 90, "not resumed")
+    assert case.task.log.filter(event="task.resumed", message__contains="by itself").exists()
+    case.settle()
+    assert case.stop() == S.COMPLETED
