@@ -19,8 +19,10 @@ class MigrationsAppConfig(AppConfig):
         # Every process knows what follows an inspection, and which commands there are.
         from migrations_app.runner import configuration as configuration
         from migrations_app.services import prechecks as prechecks
-        from portal import navigation
+        from portal import navigation, scopes
 
+        scopes.register("migrations:read", "See migrations, their log and their checks")
+        scopes.register("migrations:write", "Create, check, run, verify and stop migrations")
         navigation.register(
             navigation.Entry("Migrations", "task_list", "arrow-left-right", "Operations", 20, ("task_",))
         )

@@ -6,12 +6,14 @@ from django.contrib import admin
 from django.contrib.auth import views as auth_views
 from django.urls import URLPattern, URLResolver, include, path
 
-from portal.api import PREFIX, open_to_tokens
+from portal.api import PREFIX, api, open_to_tokens
 from portal.views import accounts, audit, health, home, instances, profile, roles, templates, tokens
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
 handler404 = "portal.views.errors.not_found"
+
+api.add_router("/migrations", "migrations_app.api.router")
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", home.home, name="home"),
