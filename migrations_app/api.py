@@ -6,13 +6,13 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from django.db.models import QuerySet
-from ninja import Router, Schema
+from ninja import Router, Schema, Status
 from pydantic import Field
 
 from migrations_app.choices import CONFIGURABLE, InspectionKind, LogLevel, TaskStatus
 from migrations_app.describe import difference_values, inspection_values, item_values, task_values
 from migrations_app.models import Inspection, MigrationTask, PrecheckItem
-from migrations_app.services import inspections, named_sides, prechecks, tasks
+from migrations_app.services import inspections, named_sides, prechecks, running, tasks, verifications
 from migrations_app.states import Action
 from portal.api import PAGE, ApiRequest, Limit, account_of, in_account, once, scope
 from portal.errors import Conflict, Invalid, NotFound
@@ -225,12 +225,12 @@ def task_list(
 @router.post("", response={201: TaskOut}, summary="A new task")
 @scope(WRITE)
 @once
-def task_create(request: ApiRequest, data: CreateIn) -> tuple[int, dict[str, Any]]:
+def task_create(request: ApiRequest, data: CreateIn) -> Status[dict[str, Any]]:
     """Configured as far as the request says; nothing is started. `Idempotency-Key` makes a repetition harmless."""
     account = account_of(request, data.account)
     settings = _given(account, data)
     task = named_sides.create(request.user, account, _sides(data), **settings)
-    return 201, task_values(_task(request, task.public_id))
+    return Status(201, task_values(_task(request, task.public_id)))
 
 
 @router.get("/{task_id}", response=TaskOut, summary="One task")
@@ -249,9 +249,9 @@ def task_change(request: ApiRequest, task_id: str, data: SettingsIn) -> dict[str
 
 @router.delete("/{task_id}", response={204: None}, summary="Delete a task that does not run")
 @scope(WRITE)
-def task_delete(request: ApiRequest, task_id: str) -> tuple[int, None]:
+def task_delete(request: ApiRequest, task_id: str) -> Status[None]:
     tasks.delete_task(request.user, _task(request, task_id))
-    return 204, None
+    return Status(204, None)
 
 
 @router.post("/{task_id}/start", response=TaskOut, summary="Start")
@@ -356,15 +356,15 @@ def task_log(
 
 @router.post("/{task_id}/connectivity", response={202: InspectionOut}, summary="Test the connections")
 @scope(WRITE)
-def connectivity(request: ApiRequest, task_id: str) -> tuple[int, dict[str, Any]]:
+def connectivity(request: ApiRequest, task_id: str) -> Status[dict[str, Any]]:
     found = inspections.request(request.user, _task(request, task_id), InspectionKind.CONNECTIVITY)
-    return 202, inspection_values(found)
+    return Status(202, inspection_values(found))
 
 
 @router.post("/{task_id}/precheck", response={202: InspectionOut}, summary="Run the precheck")
 @scope(WRITE)
-def precheck_run(request: ApiRequest, task_id: str) -> tuple[int, dict[str, Any]]:
-    return 202, inspection_values(tasks.precheck_task(request.user, _task(request, task_id)))
+def precheck_run(request: ApiRequest, task_id: str) -> Status[dict[str, Any]]:
+    return Status(202, inspection_values(tasks.precheck_task(request.user, _task(request, task_id))))
 
 
 @router.get("/{task_id}/precheck", response=PrecheckOut, summary="The newest precheck, with its items")
@@ -391,30 +391,13 @@ def precheck_ignore(request: ApiRequest, task_id: str, data: IgnoreIn) -> dict[s
     return task_values(_task(request, task_id))
 
 
-class RepairIn(Schema):
-    code: str
-    side: str = ""
-
-
-@router.post(
-    "/{task_id}/precheck/repair", response={202: InspectionOut}, summary="Apply the repair of an item"
-)
-@scope(WRITE)
-def precheck_repair(request: ApiRequest, task_id: str, data: RepairIn) -> tuple[int, dict[str, Any]]:
-    """What is changed on a server is put back after the task."""
-    task = _task(request, task_id)
-    return 202, inspection_values(
-        repairs.request_repair(request.user, _failed_item(task, data.code, data.side))
-    )
-
-
 @router.post(
     "/{task_id}/rehearsal", response={202: InspectionOut}, summary="Rehearse: read a sample, write nothing"
 )
 @scope(WRITE)
-def rehearsal_run(request: ApiRequest, task_id: str) -> tuple[int, dict[str, Any]]:
+def rehearsal_run(request: ApiRequest, task_id: str) -> Status[dict[str, Any]]:
     found = inspections.request(request.user, _task(request, task_id), InspectionKind.REHEARSAL)
-    return 202, inspection_values(found)
+    return Status(202, inspection_values(found))
 
 
 class VerifyIn(Schema):
@@ -425,7 +408,7 @@ class VerifyIn(Schema):
 
 @router.post("/{task_id}/verification", response={202: InspectionOut}, summary="Compare both sides")
 @scope(WRITE)
-def verification_run(request: ApiRequest, task_id: str, data: VerifyIn) -> tuple[int, dict[str, Any]]:
+def verification_run(request: ApiRequest, task_id: str, data: VerifyIn) -> Status[dict[str, Any]]:
     found = verifications.request_verification(
         request.user,
         _task(request, task_id),
@@ -433,7 +416,7 @@ def verification_run(request: ApiRequest, task_id: str, data: VerifyIn) -> tuple
         percent=data.percent,
         both_directions=data.both_directions,
     )
-    return 202, inspection_values(found)
+    return Status(202, inspection_values(found))
 
 
 @router.get("/{task_id}/inspections", response=list[InspectionOut], summary="Everything that was checked")

@@ -6,6 +6,7 @@ the service that refused. Times are ISO 8601 in UTC, sizes bytes, durations seco
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Final
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern
-from ninja import NinjaAPI, Router, Schema
+from ninja import NinjaAPI, Router, Schema, Status
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import HttpBearer
 from pydantic import Field
@@ -77,13 +78,13 @@ def scope(wanted: str) -> Callable[[Operation], Operation]:
                 )
             return operation(request, *args, **kwargs)
 
-        return checked
+        return _with_types_of(operation, checked)
 
     return decorate
 
 
 def once(operation: Operation) -> Operation:
-    """With the header Idempotency-Key it is carried out once, and a repetition gets the first answer. Returns (status, dict)."""
+    """With the header Idempotency-Key it is carried out once, and a repetition gets the first answer. The operation returns a Status with a dict."""
 
     @wraps(operation)
     def guarded(request: ApiRequest, *args: Any, **kwargs: Any) -> Any:
@@ -95,15 +96,21 @@ def once(operation: Operation) -> Operation:
         if row.status is not None:
             return HttpResponse(row.body, status=row.status, content_type="application/json")
         try:
-            status, answer = operation(request, *args, **kwargs)
+            answer: Status[Any] = operation(request, *args, **kwargs)
         except BaseException:
             idempotency.forget(row)
             raise
-        body = json.dumps(answer, default=_plain)
-        idempotency.store(row, status, body)
-        return HttpResponse(body, status=status, content_type="application/json")
+        body = json.dumps(answer.value, default=_plain)
+        idempotency.store(row, answer.status_code, body)
+        return HttpResponse(body, status=answer.status_code, content_type="application/json")
 
-    return guarded
+    return _with_types_of(operation, guarded)
+
+
+def _with_types_of(operation: Operation, wrapper: Operation) -> Operation:
+    """The types of the parameters as ninja reads them: their names mean something in the operation's module, not in this one."""
+    wrapper.__signature__ = inspect.signature(operation, eval_str=True)  # type: ignore[attr-defined]
+    return wrapper
 
 
 def in_account(request: ApiRequest) -> dict[str, Any]:

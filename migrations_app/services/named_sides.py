@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from django.db import transaction
+
 from migrations_app.models import MigrationTask
 from migrations_app.services import setup
 from migrations_app.services.patience import patient
@@ -53,6 +55,7 @@ def create(
     found = {side: _find(account, side, named) for side, named in sides.items()}
 
     @patient
+    @transaction.atomic  # a refusal takes what was made for the sides away again, also inside a transaction of the caller
     def store() -> MigrationTask:
         task = setup.create_draft(actor, account, name=name, description=description)
         return setup.configure(actor, task, **_settings(actor, account, found), **settings)
@@ -68,6 +71,7 @@ def configure(
     found = {side: _find(task.account, side, named) for side, named in sides.items()}
 
     @patient
+    @transaction.atomic
     def store() -> MigrationTask:
         return setup.configure(actor, task, **_settings(actor, task.account, found), **settings)
 

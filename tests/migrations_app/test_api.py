@@ -28,8 +28,9 @@ def ask(operator: User) -> Ask:
 
     def send(method: str, path: str, data: dict[str, Any] | None = None, key: str = "") -> Any:
         headers = {"Authorization": f"Bearer {token}"} | ({"Idempotency-Key": key} if key else {})
+        body = "" if method == "get" else json.dumps(data or {})
         return getattr(Client(), method)(
-            f"/api/v1{path}", data=json.dumps(data or {}), content_type="application/json", headers=headers
+            f"/api/v1{path}", data=body, content_type="application/json", headers=headers
         )
 
     return send

@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from portal.errors import Conflict, Invalid, NotFound, NotPermitted
-from portal.models import ApiToken, AuditEntry, IdempotentRequest
+from portal.models import ApiToken, AuditEntry, IdempotentRequest, Instance
 from portal.services import idempotency, tokens
 from tests.portal.world import PASSWORD, World
 
@@ -104,7 +104,7 @@ def test_pages_by_id(world: World) -> None:
     found: list[str] = []
     while page := get(f"/instances?limit=1&after={found[-1] if found else ''}", text).json():
         found += [one["id"] for one in page]
-    assert found == sorted([world.instance.public_id, world.other_instance.public_id])
+    assert found == sorted(Instance.objects.values_list("public_id", flat=True)) and len(found) > 1
 
 
 def test_a_wrong_parameter_is_named(world: World) -> None:
