@@ -17,7 +17,16 @@ from migrations_app.runner import kinds as kinds  # registers them
 from migrations_app.runner import link as link_runner
 from migrations_app.runner import reachability
 from migrations_app.runner.sides import own_address
-from migrations_app.services import inspections, links, recovery, releases, samples, snapshots, verifications
+from migrations_app.services import (
+    inspections,
+    links,
+    recovery,
+    releases,
+    repairs,
+    samples,
+    snapshots,
+    verifications,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -87,6 +96,8 @@ def tick_default(cluster: str) -> None:
     for task_id, moment in recovery.due():
         if recovery.claim(task_id, moment):
             recovery.ring(task_id)
+    for task_id in repairs.due():
+        repairs.restore_due(task_id)
     _thin_samples()
     _sweep_uploads()
 

@@ -122,6 +122,9 @@ class AppliedRepair(models.Model):
 
     task = models.ForeignKey(MigrationTask, on_delete=models.CASCADE, related_name="repairs")
     instance = models.ForeignKey(Instance, on_delete=models.CASCADE, related_name="+")
+    address = models.CharField(
+        max_length=300, blank=True, help_text="Of the server: one of the masters, where it is a cluster."
+    )
     code = models.CharField(max_length=48)
     setting = models.CharField(max_length=64)
     old = models.TextField()
@@ -130,7 +133,12 @@ class AppliedRepair(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     applied_at = models.DateTimeField(null=True, blank=True, help_text="Empty: about to be applied.")
-    restored_at = models.DateTimeField(null=True, blank=True)
+    restore_wanted = models.BooleanField(
+        default=False, help_text="Now, not only when the task has ended."
+    )
+    tried_at = models.DateTimeField(null=True, blank=True, help_text="When it was to be put back last.")
+    attempts = models.PositiveIntegerField(default=0, help_text="That have failed.")
+    restored_at = models.DateTimeField(null=True, blank=True, help_text="Or left as it is, see the note.")
     note = models.TextField(blank=True, help_text="Why it was not put back, or left as it is.")
 
     class Meta:

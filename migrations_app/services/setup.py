@@ -14,7 +14,7 @@ from django.utils.crypto import salted_hmac
 
 from migrations_app import states
 from migrations_app.choices import ConflictPolicy, Method, Phases, TaskStatus
-from migrations_app.models import Link, LinkProgress, MigrationTask
+from migrations_app.models import AppliedRepair, Link, LinkProgress, MigrationTask
 from migrations_app.services import checks, links, snapshots, status, values
 from migrations_app.services.patience import patient
 from migrations_app.states import Action
@@ -204,10 +204,13 @@ def generated_name(source: Instance, target: Instance) -> str:
 
 
 def drop_side(instance: Instance) -> None:
-    """A self-hosted server that was a side of a task goes with it."""
-    if not MigrationTask.objects.filter(Q(source=instance) | Q(target=instance)).exists():
-        snapshots.forget(instance)
-        instance.delete()
+    """A self-hosted server that was a side of a task goes with it; settings of it that a repair has changed are put back before."""
+    if MigrationTask.objects.filter(Q(source=instance) | Q(target=instance)).exists():
+        return
+    if AppliedRepair.objects.filter(instance=instance, restored_at=None).update(restore_wanted=True):
+        return  # services/repairs.py comes back when that is done
+    snapshots.forget(instance)
+    instance.delete()
 
 
 def who(actor: User | None) -> str:

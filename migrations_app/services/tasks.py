@@ -18,7 +18,7 @@ from django.utils import timezone
 from migrations_app import states
 from migrations_app.choices import Desired, InspectionKind, LogLevel, TaskStatus
 from migrations_app.models import Inspection, Link, MigrationTask
-from migrations_app.services import checks, inspections, links, prechecks, releases, status
+from migrations_app.services import checks, inspections, links, prechecks, releases, repairs, status
 from migrations_app.services.launch import launch
 from migrations_app.services.patience import patient
 from migrations_app.services.running import change_connection, change_running
@@ -221,13 +221,19 @@ def release_task(actor: User | None, task: MigrationTask) -> MigrationTask:
     return task
 
 
-@patient
 def delete_task(actor: User | None, task: MigrationTask) -> None:
     """Remove a task that does not run, with its log and its self-hosted sides. Source and target stay as they are.
 
-    Raises NotPermitted or Conflict.
+    Settings of servers that were changed for it are put back before (Conflict `repair.pending`: ask again). Raises NotPermitted or
+    Conflict.
     """
     _check(actor, task, Action.DELETE)
+    repairs.before_delete(actor, task)
+    _delete(actor, task)
+
+
+@patient
+def _delete(actor: User | None, task: MigrationTask) -> None:
     # A start at the same moment waits for this row, and then finds it gone; or this finds the status changed.
     row = (
         MigrationTask.objects.select_for_update().filter(pk=task.pk, status__in=_open(Action.DELETE)).first()
