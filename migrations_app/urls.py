@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.urls import path
 
 from migrations_app.views import actions, log, tasks, verifications
-from migrations_app.views.setup import create, old, shell
-from migrations_app.views.setup import sides as sides  # registers its step
+from migrations_app.views.setup import confirm as confirm  # each step registers itself
+from migrations_app.views.setup import create, objects, old, precheck, shell
+from migrations_app.views.setup import sides as sides
 
 urlpatterns = [
     path("", tasks.task_list, name="task_list"),
@@ -52,4 +53,21 @@ urlpatterns = [
         verifications.correction_detail,
         name="correction_detail",
     ),
+    path(
+        "<slug:public_id>/setup/objects/commands/<slug:database>/",
+        objects.task_setup_commands,
+        name="task_setup_commands",
+    ),
+    path("<slug:public_id>/precheck/", precheck.task_precheck, name="task_precheck"),
+    path(
+        "<slug:public_id>/precheck/<int:item>/ignore/",
+        precheck.task_precheck_ignore,
+        name="task_precheck_ignore",
+    ),
+    path(
+        "<slug:public_id>/inspections/<slug:inspection>/cancel/",
+        precheck.task_inspection_cancel,
+        name="task_inspection_cancel",
+    ),
+    path("<slug:public_id>/rehearsal/", precheck.task_rehearsal, name="task_rehearsal"),
 ]

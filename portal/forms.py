@@ -33,7 +33,9 @@ class StyledForm(forms.Form):
         for bound in self.fields.values():
             widget = bound.widget
             css = "form-control"
-            if isinstance(widget, forms.CheckboxInput):
+            if isinstance(
+                widget, forms.CheckboxInput | forms.RadioSelect
+            ):  # several boxes are a RadioSelect, too
                 css = "form-check-input"
             elif isinstance(widget, forms.Select):
                 css = "form-select"

@@ -10,11 +10,8 @@ from django.conf import settings
 from migrations_app.choices import Method
 from migrations_app.engine import config as engine
 from migrations_app.engine.choice import CommandChoice
-from migrations_app.engine.errors import UsageError
 from migrations_app.models import MigrationTask
 from migrations_app.runner.sides import endpoint_of
-from migrations_app.services import checks, values
-from portal.errors import Invalid
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -54,23 +51,8 @@ def command_choices(commands: Mapping[str, Any]) -> dict[int | None, CommandChoi
     choices: dict[int | None, CommandChoice] = {}
     for database, choice in commands.items():
         words = frozenset(choice.get("only") or choice.get("without") or ())
-        if words:
+        # Nothing left out of one database says that it has all of them, whatever the others have.
+        if words or database:
             chosen = CommandChoice(only=words) if "only" in choice else CommandChoice(without=words)
             choices[int(database) if database else None] = chosen
     return choices
-
-
-def judge_commands(commands: Mapping[str, Any]) -> None:
-    """Whether the engine knows these commands and groups, and can tell them apart on the wire. Raises Invalid."""
-    try:
-        command_choices(commands)
-    except UsageError as error:
-        sentence = error.message.removesuffix("nothing was changed").rstrip(" ;.")
-        raise Invalid(
-            f"{sentence[:1].upper()}{sentence[1:]}. {checks.UNCHANGED}",
-            id="task.bad_commands",
-            field="commands",
-        ) from None
-
-
-values.judge_commands = judge_commands

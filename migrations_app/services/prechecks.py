@@ -37,11 +37,16 @@ def holds(task: MigrationTask) -> bool:
 def why_again(task: MigrationTask) -> str:
     """Why the task has to be prechecked (again) before it may start; "" if it has not."""
     last = newest(task)
-    if last is None or last.status != InspectionStatus.DONE or not last.passed or last.finished_at is None:
+    if last is None or last.status != InspectionStatus.DONE or not last.passed:
         return "it has not been checked yet"
+    return why_outdated(task, last)
+
+
+def why_outdated(task: MigrationTask, last: Inspection) -> str:
+    """Why what a precheck has found, whatever it was, does not count any more; "" while it does."""
     if last.fingerprint != fingerprint(task):
         return "the settings of the task or of one of its sides have changed since the last precheck"
-    if last.finished_at < timezone.now() - HOLDS_FOR:
+    if last.finished_at is None or last.finished_at < timezone.now() - HOLDS_FOR:
         return "the last precheck is older than an hour"
     return ""
 

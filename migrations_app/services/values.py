@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from migrations_app import wire
 from migrations_app.choices import ConflictPolicy, Method, Phases, SpeedClass
 from migrations_app.models import MigrationTask
 from migrations_app.services.checks import MAX_DATABASES, UNCHANGED, check_retry_minutes
@@ -34,10 +35,6 @@ _NUMBERS: Final[dict[str, tuple[int, int, bool]]] = {
 }
 _WORD: Final = re.compile(r"@?[A-Za-z][A-Za-z_-]{0,40}")
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
-
-# Which words are commands or groups, and which can be told apart on the wire, only the engine knows; the runner says how to ask it.
-# It raises Invalid with the field "commands".
-judge_commands: Callable[[Mapping[str, Any]], None] | None = None
 
 
 def check(row: MigrationTask, given: Iterable[str]) -> None:
@@ -132,8 +129,7 @@ def check_commands(commands: Any, databases: list[int] | None) -> None:
                 raise _refuse("commands", f"“{word}” is no command.")
         if not words and "only" in choice:
             raise _refuse("commands", "No command is chosen.", advice="Choose at least one, or all.")
-    if judge_commands is not None:
-        judge_commands(commands)
+        wire.Choice.of(choice).check()
 
 
 def check_alerts(row: MigrationTask, contacts: Iterable[Contact] | None = None) -> None:

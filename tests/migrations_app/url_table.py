@@ -13,7 +13,7 @@ from tests.portal.world import World, make_instance
 
 def prepare(world: World) -> None:
     target = make_instance(world.account, "sessions-new", databases=[])
-    for status in (TaskStatus.READY, TaskStatus.FULL, TaskStatus.FAILED):
+    for status in (TaskStatus.READY, TaskStatus.FULL, TaskStatus.FAILED, TaskStatus.PRECHECK_FAILED):
         task = MigrationTask.objects.create(
             name=f"{status} task", account=world.account, source=world.instance, target=target, status=status
         )
@@ -52,6 +52,31 @@ def creation(world: World) -> dict[str, Any]:
 
 def inspection(kind: InspectionKind, **more: str) -> Callable[[World], dict[str, Any]]:
     return lambda world: FAILED(world) | {"inspection_id": world.extra[kind].public_id} | more
+
+
+def at(status: TaskStatus, **more: Any) -> Callable[[World], dict[str, Any]]:
+    return lambda world: {"public_id": world.extra[status].public_id} | more
+
+
+def ignored(world: World) -> dict[str, Any]:
+    """A failed item of the precheck of a task."""
+    checked = world.extra[TaskStatus.PRECHECK_FAILED]
+    inspection = Inspection.objects.filter(task=checked, kind=InspectionKind.PRECHECK).first()
+    if inspection is None:
+        inspection = Inspection.objects.create(
+            task=checked, kind=InspectionKind.PRECHECK, status=InspectionStatus.DONE, passed=False
+        )
+        inspection.items.create(
+            position=1, code="target.eviction", side="target", title="Eviction", severity="warning", outcome="failed", ignorable=True
+        )  # fmt: skip
+    return {"public_id": checked.public_id, "item": inspection.items.get().pk}
+
+
+def rehearsal(world: World) -> dict[str, Any]:
+    """A rehearsal that is under way."""
+    ready = world.extra[TaskStatus.READY]
+    running, _ = Inspection.objects.get_or_create(task=ready, kind=InspectionKind.REHEARSAL)
+    return {"public_id": ready.public_id, "inspection": running.public_id}
 
 
 READY, FULL, FAILED = task(TaskStatus.READY), task(TaskStatus.FULL), task(TaskStatus.FAILED)
@@ -115,4 +140,21 @@ ROWS = [
         get=(302, 404, 200, 200, 200, 200),
     ),
     Row("correction_detail", inspection(InspectionKind.CORRECTION), get=(302, 404, 200, 200, 200, 200)),
+    # The connectivity test comes first: whoever may set the task up is led there.
+    Row(
+        "task_setup_commands",
+        at(TaskStatus.READY, database="all"),
+        get=(302, 404, 302, 302, 302, 302),
+        post=(302, 404, 403, 302, 302, 302),
+    ),
+    Row("task_precheck", READY, post=(302, 404, 403, 302, 302, 302)),
+    Row(
+        "task_precheck_ignore",
+        ignored,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+        data=lambda world: {"reason": "The target has room."},
+    ),
+    Row("task_inspection_cancel", rehearsal, post=(302, 404, 403, 302, 302, 302)),
+    Row("task_rehearsal", READY, get=(302, 404, 200, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
 ]

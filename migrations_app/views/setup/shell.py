@@ -86,6 +86,12 @@ def step(key: str, *, done: Done) -> Callable[[StepView], StepView]:
 @sensitive_post_parameters()
 def task_setup(request: HtmxHttpRequest, public_id: str, step: str) -> HttpResponse:
     """One step of the set-up. A task that can no longer be set up leads to its page."""
+    task = opened(request, public_id, step)
+    return task if isinstance(task, HttpResponse) else _VIEWS[step][0](request, task)
+
+
+def opened(request: HtmxHttpRequest, public_id: str, step: str) -> MigrationTask | HttpResponse:
+    """The task, if the person may work on this step of it now; else where to go instead. Raises Http404 or a refusal."""
     task = visible_task(request, public_id)
     role = role_in(request.user, task.account)
     if request.method != "POST" and role is not None and not role.can_operate:
@@ -100,7 +106,7 @@ def task_setup(request: HtmxHttpRequest, public_id: str, step: str) -> HttpRespo
     if why := closed(task, step):
         messages.info(request, why)
         return redirect("task_setup", task.public_id, KEYS[0])
-    return _VIEWS[step][0](request, task)
+    return task
 
 
 def closed(task: MigrationTask, key: str) -> str:

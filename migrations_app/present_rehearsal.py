@@ -1,0 +1,107 @@
+"""How a rehearsal is told to people: its figures as words, and the keys that the target cannot take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from migrations_app.choices import InspectionStatus
+from migrations_app.models import MigrationTask
+from migrations_app.present import duration
+from migrations_app.services import rehearsals
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRow:
+    """Keys of one type among those that were looked at; bytes None where they were not measured."""
+
+    name: str
+    keys: int
+    bytes: int | None
+
+
+class RehearsalView:
+    """The newest rehearsal of a task; `inspection` is None before the first one.
+
+    Its result: `{"keys", "bytes", "seconds", "sampled_keys", "refused": [{"key", "type", "reason"}], "refused_count",
+    "by_type": {type: {"keys", "bytes"} or keys}, "largest": [{"key", "type", "bytes"}]}`; any of them may be missing.
+    """
+
+    def __init__(self, task: MigrationTask) -> None:
+        self.task = task
+        self.inspection = rehearsals.newest(task)
+        self.result: Mapping[str, Any] = self.inspection.result if self.inspection else {}
+
+    @property
+    def is_running(self) -> bool:
+        return self.inspection is not None and not self.inspection.status_badge.is_final
+
+    @property
+    def is_done(self) -> bool:
+        return self.inspection is not None and self.inspection.status == InspectionStatus.DONE
+
+    @property
+    def percent(self) -> int:
+        progress = self.inspection.progress if self.inspection else {}
+        total = progress.get("total") or 0
+        return int(min(100, progress.get("done", 0) * 100 / total)) if total else 0
+
+    @property
+    def keys(self) -> int | None:
+        return self.result.get("keys")
+
+    @property
+    def bytes(self) -> int | None:
+        return self.result.get("bytes")
+
+    @property
+    def sampled(self) -> int | None:
+        return self.result.get("sampled_keys")
+
+    @property
+    def time(self) -> str:
+        """How long the full phase is expected to take: `about 4 min`; "" where it is not known."""
+        seconds = self.result.get("seconds")
+        if seconds is None:
+            return ""
+        return "less than a second" if seconds < 1 else f"about {duration(seconds)}"
+
+    @property
+    def refused(self) -> list[Mapping[str, Any]]:
+        return list(self.result.get("refused") or ())
+
+    @property
+    def refused_count(self) -> int:
+        return int(self.result.get("refused_count", len(self.refused)))
+
+    @property
+    def refused_more(self) -> int:
+        return max(0, self.refused_count - len(self.refused))
+
+    @property
+    def largest(self) -> list[Mapping[str, Any]]:
+        return list(self.result.get("largest") or ())
+
+    @property
+    def types(self) -> list[TypeRow]:
+        rows = []
+        for name, value in (self.result.get("by_type") or {}).items():
+            if isinstance(value, Mapping):
+                rows.append(TypeRow(str(name), int(value.get("keys", 0)), value.get("bytes")))
+            else:
+                rows.append(TypeRow(str(name), int(value), None))
+        return sorted(rows, key=lambda row: -row.keys)
+
+    @property
+    def summary(self) -> str:
+        """One sentence for the pages that only mention it."""
+        if not self.is_done:
+            return ""
+        found = f"{self.keys:,} keys" if self.keys is not None else "The size is not known"
+        if self.time:
+            found += f", {self.time} for the full phase"
+        if self.refused_count:
+            keys = "key that the target" if self.refused_count == 1 else "keys that the target"
+            return f"{found}, and {self.refused_count:,} {keys} cannot take."
+        return f"{found}, and nothing that the target cannot take."
