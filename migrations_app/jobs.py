@@ -27,6 +27,7 @@ from migrations_app.services import (
     snapshots,
     verifications,
 )
+from portal.services import deliveries
 
 log = structlog.get_logger(__name__)
 
@@ -98,6 +99,7 @@ def tick_default(cluster: str) -> None:
             recovery.ring(task_id)
     for task_id in repairs.due():
         repairs.restore_due(task_id)
+    deliveries.ring_due()
     _thin_samples()
     _sweep_uploads()
 

@@ -45,6 +45,14 @@ def is_allowed(address: str) -> bool:
     return not (ip.is_global or ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved)
 
 
+def is_public(address: str) -> bool:
+    """Whether anybody in the internet may have it: where services for messages are, which is_allowed does not serve by itself."""
+    ip = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved)
+
+
 @lru_cache(maxsize=8)
 def parse(values: tuple[str, ...]) -> tuple[Network, ...]:
     """Raises ImproperlyConfigured for what is no network."""

@@ -191,6 +191,9 @@ EMAIL_TIMEOUT = env.number("EMAIL_TIMEOUT", 10)
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "switchyard@localhost")
 SERVER_EMAIL = env.text("SERVER_EMAIL", DEFAULT_FROM_EMAIL)
 
+# Of links in messages, which leave the console: scheme, host and port as people open it.
+SITE_URL = env.text("SITE_URL", "http://localhost:8000")
+
 # --- Static files -----------------------------------------------------------------------------------------------------
 
 STATIC_URL = "static/"
