@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from migrations_app.choices import InspectionKind, InspectionStatus, Outcome, TaskStatus
 from migrations_app.models import AppliedRepair, IgnoredItem, Inspection, MigrationTask, PrecheckItem
-from migrations_app.services import prechecks
+from migrations_app.services import inspections, prechecks, repairs
 
 _TROUBLE: Final = (Outcome.FAILED, Outcome.WARNING, Outcome.IGNORED)
 _ORDER: Final = {Outcome.FAILED: 0, Outcome.WARNING: 1, Outcome.IGNORED: 2}
-_HIDDEN: Final = frozenset({"same", "id"})  # of an item's data: for the programs
+_HIDDEN: Final = frozenset({"same", "id", "set"})  # of an item's data: for the programs
 _SHOWN: Final = 20
 
 
@@ -33,6 +33,24 @@ class ItemView:
     @property
     def is_failed(self) -> bool:
         return self.item.outcome == Outcome.FAILED
+
+    @property
+    def clears(self) -> bool:
+        """Its repair deletes data: it is asked for with the typed name of the target."""
+        return self.item.repair_code == repairs.CLEAR
+
+    @property
+    def can_repair(self) -> bool:
+        return (
+            self.item.repair_code in repairs.CODES
+            and self.badge in (Outcome.FAILED, Outcome.WARNING)
+            and not (self.is_repairing or self.is_repaired)
+        )
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """What the repair would set: setting → value."""
+        return dict(self.item.data.get("set", {}))
 
     @property
     def is_repairing(self) -> bool:
@@ -92,7 +110,14 @@ class PrecheckView:
     @property
     def is_live(self) -> bool:
         """Whether the page has something to wait for."""
-        return self.is_running or any(view.is_repairing for view in self.items)
+        return self.is_running or self.is_restoring or any(view.is_repairing for view in self.items)
+
+    @cached_property
+    def is_restoring(self) -> bool:
+        """What was changed for the task is being put back."""
+        return self.task.inspections.filter(
+            kind=InspectionKind.REPAIR, status__in=inspections.OPEN, parameters__restore=True
+        ).exists()
 
     @property
     def counts_now(self) -> bool:
@@ -122,12 +147,12 @@ class PrecheckView:
         if self.inspection is None:
             return []
         ignored = {(one.code, one.side): one for one in self.task.ignored_items.select_related("by")}
-        repairs: dict[tuple[str, str], Inspection] = {}
+        attempted: dict[tuple[str, str], Inspection] = {}
         attempts = self.task.inspections.filter(
             kind=InspectionKind.REPAIR, created_at__gte=self.inspection.created_at
         )
         for one in attempts.order_by("pk"):
-            repairs[one.parameters.get("code", ""), one.parameters.get("side", "")] = one
+            attempted[one.parameters.get("code", ""), one.parameters.get("side", "")] = one
         changes: dict[str, list[AppliedRepair]] = {}
         for change in self.task.repairs.select_related("instance", "by").filter(applied_at__isnull=False):
             changes.setdefault(change.code, []).append(change)
@@ -136,7 +161,7 @@ class PrecheckView:
             ItemView(
                 item,
                 ignored.get((item.code, item.side)) if item.outcome == Outcome.IGNORED else None,
-                repairs.get((item.repair_code, item.side)) if item.repair_code else None,
+                attempted.get((item.repair_code, item.side)) if item.repair_code else None,
                 [
                     one
                     for one in changes.get(item.repair_code, [])

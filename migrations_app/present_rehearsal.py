@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from migrations_app.choices import InspectionStatus
+from migrations_app.choices import InspectionKind, InspectionStatus
 from migrations_app.models import MigrationTask
 from migrations_app.present import duration
-from migrations_app.services import rehearsals
+from migrations_app.services import inspections
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class RehearsalView:
 
     def __init__(self, task: MigrationTask) -> None:
         self.task = task
-        self.inspection = rehearsals.newest(task)
+        self.inspection = inspections.newest(task, InspectionKind.REHEARSAL)
         self.result: Mapping[str, Any] = self.inspection.result if self.inspection else {}
 
     @property

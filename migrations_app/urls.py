@@ -65,6 +65,12 @@ urlpatterns = [
         name="task_precheck_ignore",
     ),
     path(
+        "<slug:public_id>/precheck/<int:item>/repair/",
+        precheck.task_precheck_repair,
+        name="task_precheck_repair",
+    ),
+    path("<slug:public_id>/precheck/restore/", precheck.task_repairs_restore, name="task_repairs_restore"),
+    path(
         "<slug:public_id>/inspections/<slug:inspection>/cancel/",
         precheck.task_inspection_cancel,
         name="task_inspection_cancel",

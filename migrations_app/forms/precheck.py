@@ -1,6 +1,8 @@
-"""Why the risk of a failed item is taken."""
+"""What is asked before a failed item is ignored, or repaired."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django import forms
 
@@ -14,3 +16,19 @@ class IgnoreForm(StyledForm):
         widget=forms.Textarea(attrs={"rows": 3}),
         error_messages={"required": "The risk is taken only with a reason. Write in a few words why it does no harm here."},
     )  # fmt: skip
+
+
+class RepairForm(StyledForm):
+    """Clearing the target takes its name, typed; other repairs are only asked for."""
+
+    confirmation = forms.CharField(
+        label="Name of the target",
+        required=False,
+        max_length=200,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+
+    def __init__(self, *args: Any, clears: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not clears:
+            del self.fields["confirmation"]

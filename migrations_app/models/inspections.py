@@ -133,9 +133,7 @@ class AppliedRepair(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     applied_at = models.DateTimeField(null=True, blank=True, help_text="Empty: about to be applied.")
-    restore_wanted = models.BooleanField(
-        default=False, help_text="Now, not only when the task has ended."
-    )
+    restore_wanted = models.BooleanField(default=False, help_text="Now, not only when the task has ended.")
     tried_at = models.DateTimeField(null=True, blank=True, help_text="When it was to be put back last.")
     attempts = models.PositiveIntegerField(default=0, help_text="That have failed.")
     restored_at = models.DateTimeField(null=True, blank=True, help_text="Or left as it is, see the note.")

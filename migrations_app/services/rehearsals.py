@@ -32,7 +32,3 @@ def request_rehearsal(actor: User | None, task: MigrationTask) -> Inspection:
             id="rehearsal.too_late",
         )
     return inspections.request(actor, task, InspectionKind.REHEARSAL)
-
-
-def newest(task: MigrationTask) -> Inspection | None:
-    return inspections.newest(task, InspectionKind.REHEARSAL)

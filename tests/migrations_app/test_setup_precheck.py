@@ -155,15 +155,18 @@ class TestPrecheck:
         self, browser: Client, task: MigrationTask, source: Instance, operator: User
     ) -> None:
         inspection = checked(task, {"source.reach": PASSED})
-        item(inspection, "source.repl_timeout", WARNED, repair_code="repl-timeout")
-        repair = Inspection.objects.create(
-            task=task, kind=InspectionKind.REPAIR, parameters={"code": "repl-timeout", "side": "source"}
-        )
+        timeout = item(
+            inspection, "source.repl_timeout", WARNED, repair_code="source.repl_timeout", data={"set": {"repl-timeout": "300"}}
+        )  # fmt: skip
+        assert "Repair it" in text(browser.get(url(task)))
+        assert browser.post(f"/migrations/{task.public_id}/precheck/{timeout.pk}/repair/").headers["Location"] == url(task)  # fmt: skip
+        repair = Inspection.objects.get(kind=InspectionKind.REPAIR)
+        assert repair.parameters["set"] == {"repl-timeout": "300"}
         assert "Repairing…" in text(browser.get(url(task)))
         assert browser.get(url(task), headers=HTMX).status_code == 200
         Inspection.objects.filter(pk=repair.pk).update(status=InspectionStatus.DONE)
         AppliedRepair.objects.create(
-            task=task, instance=source, code="repl-timeout", setting="repl-timeout", old="60", new="300", by=operator,
+            task=task, instance=source, code="source.repl_timeout", setting="repl-timeout", old="60", new="300", by=operator,
             applied_at=timezone.now(),
         )  # fmt: skip
         page = text(browser.get(url(task)))
@@ -174,6 +177,42 @@ class TestPrecheck:
             status=InspectionStatus.FAILED, failure_message="CONFIG is not permitted."
         )
         assert "CONFIG is not permitted." in text(browser.get(url(task)))
+
+    def test_what_was_changed_can_be_put_back_at_once(
+        self, browser: Client, task: MigrationTask, source: Instance, operator: User
+    ) -> None:
+        checked(task, {"source.reach": PASSED})
+        address = f"/migrations/{task.public_id}/precheck/restore/"
+        assert browser.post(address).status_code == 409
+        AppliedRepair.objects.create(
+            task=task, instance=source, code="source.repl_timeout", setting="repl-timeout", old="60", new="300", by=operator,
+            applied_at=timezone.now(),
+        )  # fmt: skip
+        assert "Put it back now" in text(browser.get(url(task)))
+        assert browser.post(address).headers["Location"] == url(task)
+        assert "Putting it back…" in text(browser.get(url(task)))
+        assert browser.get(url(task), headers=HTMX).status_code == 200
+
+    def test_clearing_the_target_takes_its_name(self, browser: Client, task: MigrationTask, target: Instance) -> None:  # fmt: skip
+        inspection = checked(task, {"source.reach": PASSED})
+        row = item(inspection, "pair.same_names", FAILED, repair_code="target.clear", ignorable=False)
+        MigrationTask.objects.filter(pk=task.pk).update(status=TaskStatus.PRECHECK_FAILED)
+        address = f"/migrations/{task.public_id}/precheck/{row.pk}/repair/"
+        assert f'href="{address}"' in text(browser.get(url(task)))
+        assert "cannot be brought back" in text(browser.get(address))
+        for typed in ("", "orders"):
+            response = browser.post(address, {"confirmation": typed})
+            assert response.status_code == 422
+            assert "is not the name of the target" in text(response)
+        assert not Inspection.objects.filter(kind=InspectionKind.REPAIR).exists()
+        assert browser.post(address, {"confirmation": target.name}).headers["Location"] == url(task)
+        assert Inspection.objects.get(kind=InspectionKind.REPAIR).parameters["code"] == "target.clear"
+
+    def test_an_item_without_a_repair(self, browser: Client, task: MigrationTask) -> None:
+        inspection = checked(task, {"target.eviction": FAILED})
+        address = f"/migrations/{task.public_id}/precheck/{inspection.items.get().pk}/repair/"
+        assert "nothing that could be repaired from here" in text(browser.get(address))
+        assert browser.post(address).status_code == 409
 
     def test_the_number_of_queries_does_not_grow_with_the_items(
         self, browser: Client, task: MigrationTask, django_assert_max_num_queries: Any

@@ -155,6 +155,14 @@ ROWS = [
         post=(302, 404, 403, 302, 302, 302),
         data=lambda world: {"reason": "The target has room."},
     ),
+    # The item has no repair: an operator is told so.
+    Row(
+        "task_precheck_repair",
+        ignored,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 409, 409, 409),
+    ),
+    Row("task_repairs_restore", READY, post=(302, 404, 403, 409, 409, 409)),
     Row("task_inspection_cancel", rehearsal, post=(302, 404, 403, 302, 302, 302)),
     Row("task_rehearsal", READY, get=(302, 404, 200, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
 ]

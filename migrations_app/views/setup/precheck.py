@@ -10,11 +10,11 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
 from migrations_app.choices import InspectionKind
-from migrations_app.forms.precheck import IgnoreForm
+from migrations_app.forms.precheck import IgnoreForm, RepairForm
 from migrations_app.models import Inspection, MigrationTask, PrecheckItem
 from migrations_app.present_precheck import ItemView, PrecheckView
 from migrations_app.present_rehearsal import RehearsalView
-from migrations_app.services import inspections, prechecks, rehearsals, tasks
+from migrations_app.services import inspections, prechecks, rehearsals, repairs, tasks
 from migrations_app.views.common import STOP_POLLING, visible_task
 from migrations_app.views.setup import shell
 from portal.errors import Invalid
@@ -86,6 +86,42 @@ def task_precheck_ignore(request: HtmxHttpRequest, public_id: str, item: int) ->
                 return _back(task)
     context = {"task": task, "view": ItemView(row), "form": form}
     return render(request, "migrations_app/precheck_ignore.html", context, status=status)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def task_precheck_repair(request: HtmxHttpRequest, public_id: str, item: int) -> HttpResponse:
+    """POST asks a worker to change what the item names. GET is the question, with the name to be typed where data are cleared."""
+    task = visible_task(request, public_id)
+    require_operator(request.user, task.account)
+    row = _item(task, item)
+    view = ItemView(row)
+    form = RepairForm(request.POST if request.method == "POST" else None, clears=view.clears)
+    status = 200
+    if request.method == "POST":
+        status = 422
+        if form.is_valid():
+            try:
+                repairs.request_repair(
+                    request.user, row, confirmation=form.cleaned_data.get("confirmation", "")
+                )
+            except Invalid as error:
+                form.add_refusal(error)
+                status = error.status
+            else:
+                return _back(task)
+    context = {"task": task, "view": view, "form": form}
+    return render(request, "migrations_app/precheck_repair.html", context, status=status)
+
+
+@require_POST
+def task_repairs_restore(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
+    """Put everything back now that was changed for the task."""
+    task = visible_task(request, public_id)
+    repairs.request_restore(request.user, task)
+    messages.info(
+        request, "What was changed for this task is being put back. Run the precheck again afterwards."
+    )
+    return _back(task)
 
 
 @require_POST
