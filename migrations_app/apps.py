@@ -19,12 +19,15 @@ class MigrationsAppConfig(AppConfig):
         # Every process knows what follows an inspection, and which commands there are.
         from migrations_app.runner import configuration as configuration
         from migrations_app.services import prechecks as prechecks
+        from migrations_app.services import sharing
         from portal import navigation, scopes
+        from portal.services import roles
 
         scopes.register("migrations:read", "See migrations, their log and their checks")
         scopes.register("migrations:write", "Create, check, run, verify and stop migrations")
         navigation.register(
             navigation.Entry("Migrations", "task_list", "arrow-left-right", "Operations", 20, ("task_",))
         )
+        roles.register("migrations", uses=sharing.uses, changed=sharing.role_changed)
         navigation.register_home_panel("migrations", panels.home_panel)
         navigation.register_instance_panel("migrations", panels.instance_panel)

@@ -24,6 +24,7 @@ from migrations_app.services import (
     releases,
     repairs,
     samples,
+    sharing,
     snapshots,
     verifications,
 )
@@ -49,6 +50,8 @@ def run_link(link_id: int) -> str:
     """Run a link for as long as it is wanted, if nobody else does. What it returns is for the log of the cluster."""
     if drain.requested():
         return "shutting down: the next tick asks another worker"
+    if not sharing.enforce(links.task_of(link_id)):
+        return "paused: a role of another account does not let the task use a side any more"
     lease = links.acquire_lease(link_id, drain.owner())
     if lease is None:
         return "nothing to do: the link has a worker, or is not wanted to run"
@@ -63,6 +66,8 @@ def run_inspection(inspection_id: int) -> str:
     """Carry an inspection out, if nobody else does."""
     if drain.requested():
         return "shutting down: the next tick asks another worker"
+    if not sharing.enforce(inspections.task_of(inspection_id)):
+        return "cancelled: a role of another account does not let the task use a side any more"
     lease = inspections.acquire(
         inspection_id, drain.owner(), host=inspection_runner.own_host(), ip=own_address()
     )
@@ -79,6 +84,8 @@ def try_resume(task_id: int) -> str:
     task = recovery.candidate(task_id)
     if task is None:
         return "nothing to do: the task does not wait any more"
+    if not sharing.enforce(task_id):
+        return "not yet: a role of another account does not let the task use a side"
     if trouble := reachability.trouble(task):
         return f"not yet: {trouble}"
     return "resumed" if recovery.resume(task) else "not resumed"
@@ -86,6 +93,7 @@ def try_resume(task_id: int) -> str:
 
 def tick_default(cluster: str) -> None:
     """What has to be looked after every few seconds in each cluster `default`: any machine may do any of it, twice as well."""
+    sharing.enforce_all()
     for inspection_id in inspections.unsettled():
         inspections.settle(inspection_id)
     for inspection_id in inspections.waiting():

@@ -8,6 +8,7 @@ from django.template.loader import render_to_string
 from migrations_app.choices import ACTIVE
 from migrations_app.models import MigrationTask, TaskQuerySet
 from migrations_app.present import TaskView
+from migrations_app.services import sharing
 from portal.htmx import HtmxHttpRequest
 from portal.models import Account, Instance
 
@@ -27,6 +28,12 @@ def instance_panel(request: HtmxHttpRequest, instance: Instance) -> str:
     tasks = MigrationTask.objects.visible_to(request.user).filter(Q(source=instance) | Q(target=instance))
     can_operate = Account.objects.operated_by(request.user).filter(pk=instance.account_id).exists()
     context = {"rows": _views(tasks), "instance": instance, "can_operate": can_operate}
+    context["shared"] = list(
+        sharing.shared_with(request.user)
+        .filter(Q(source=instance) | Q(target=instance))
+        .select_related("account")
+        .order_by("-pk")[:ROWS]
+    )
     return render_to_string("migrations_app/_instance_panel.html", context, request)
 
 

@@ -235,6 +235,8 @@ class TaskView:
         for side, instance in (("source", self.task.source), ("target", self.task.target)):
             if instance is None:
                 continue
+            if instance.account_id != self.task.account_id:
+                continue  # what was stored names it already, and never its address
             address = instance.endpoint.address
             named = f"{side} {instance.name} ({address})".replace("\\", r"\\")
             sentence = re.sub(rf"(?<![\w.(]){re.escape(address)}(?!\w)", named, sentence)

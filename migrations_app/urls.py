@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from migrations_app.views import actions, log, tasks, verifications
+from migrations_app.views import actions, log, shared, tasks, verifications
 from migrations_app.views.setup import confirm as confirm  # each step registers itself
 from migrations_app.views.setup import create, objects, old, precheck, shell
 from migrations_app.views.setup import sides as sides
@@ -14,7 +14,9 @@ urlpatterns = [
     path("new/", old.task_create, name="task_create"),
     path("bulk/", actions.task_bulk, name="task_bulk"),
     path("new/setup/", create.task_create, name="task_draft"),
+    path("shared/", shared.shared_list, name="task_shared_list"),
     path("<slug:public_id>/", tasks.task_detail, name="task_detail"),
+    path("<slug:public_id>/shared/stop/", shared.shared_stop, name="task_shared_stop"),
     path("<slug:public_id>/setup/<slug:step>/", shell.task_setup, name="task_setup"),
     path("<slug:public_id>/charts/", tasks.task_charts, name="task_charts"),
     path("<slug:public_id>/log/", log.task_log, name="task_log"),

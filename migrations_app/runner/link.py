@@ -36,7 +36,7 @@ from migrations_app.models import LinkProgress, MigrationTask
 from migrations_app.runner.configuration import config_of
 from migrations_app.runner.sampling import Sampler
 from migrations_app.runner.sides import own_address
-from migrations_app.services import links, running, samples
+from migrations_app.services import access, links, running, samples, sharing
 from migrations_app.services.links import Lease, LogLine
 from migrations_app.services.running import Live
 from portal.errors import ServiceError
@@ -80,7 +80,9 @@ def run(lease: Lease, run_link: RunLink = engine.run_link) -> None:
         pk=lease.task_id
     )
     logger = log.bind(task=task.public_id, epoch=lease.epoch)
-    ports = LinkPorts(lease, Totals(task.link.progress), logger, running.live(task.pk))
+    ports = LinkPorts(
+        lease, Totals(task.link.progress), logger, running.live(task.pk), across=access.is_across(task)
+    )
     ports.remember(
         LogLevel.INFO,
         "worker.started",
@@ -180,7 +182,10 @@ def _hand_over(lease: Lease, event: str, sentence: str) -> None:
 class LinkPorts:
     """What the engine asks and tells (engine.ports.Ports), and the keeper's side of it."""
 
-    def __init__(self, lease: Lease, totals: Totals, logger: Any, live: Live | None = None) -> None:
+    def __init__(
+        self, lease: Lease, totals: Totals, logger: Any, live: Live | None = None, *, across: bool = False
+    ) -> None:
+        self._across = across
         self._live = live
         self.connects_with = live.connections if live else ""
         self._rate = class_of(live.speed) if live else UNLIMITED
@@ -275,6 +280,8 @@ class LinkPorts:
         self._wake.set()
 
     def _renew(self) -> None:
+        if self._across:
+            sharing.enforce(self._lease.task_id)  # a role may have run out, also while nobody else looks
         self._desired = links.renew_lease(self._lease)
         self._renewed_at = time.monotonic()
         if self._desired is not None:

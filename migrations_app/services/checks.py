@@ -9,10 +9,10 @@ from collections.abc import Iterable
 
 from migrations_app.choices import HOLDING, ConflictPolicy, Method, Phases
 from migrations_app.models import MigrationTask
+from migrations_app.services import access
 from portal.choices import Architecture, EndpointKind, NodeRole
-from portal.errors import Conflict, Invalid, NotFound
+from portal.errors import Conflict, Invalid
 from portal.models import AccessRole, Account, Instance
-from portal.services import roles
 
 MAX_DATABASES = 16384  # no server is configured with more; it only keeps nonsense out
 RETRY_MINUTES = range(10, 1441)
@@ -52,10 +52,9 @@ def check_target(target: Instance) -> None:
             field="target",
         )
     if target.role == NodeRole.REPLICA:
-        master = f" Its master is {target.replica_of}." if target.replica_of else ""
         raise Invalid(
-            f"The target {target.name} is a replica and refuses writes.{master} {UNCHANGED}",
-            advice="Choose the master as the target.",
+            f"The target {target.name} is a replica and refuses writes. {UNCHANGED}",
+            advice="Choose its master as the target.",
             id="task.target_is_replica",
             field="target",
         )
@@ -63,7 +62,7 @@ def check_target(target: Instance) -> None:
 
 def check_access(
     account: Account,
-    side: str,
+    side: access.Side,
     instance: Instance,
     role: AccessRole | None,
     databases: Iterable[int] | None,
@@ -73,18 +72,12 @@ def check_access(
 
     Raises NotFound, or Invalid (`role.revoked`, `role.expired`, `role.not_covered`, `role.read_only` …).
     """
-    if role is not None:
-        roles.check_role(role, account, instance, databases, side == "target", unchanged=unchanged)
-    elif instance.account_id != account.pk:
-        raise NotFound(f"There is no such {side} in the account {account.name}. {unchanged}", field=side)
+    access.check_side(account, side, instance, role, databases=databases, unchanged=unchanged)
 
 
 def check_roles(task: MigrationTask, unchanged: str = UNCHANGED) -> None:
     """`check_access` of both sides, as far as they are chosen."""
-    sides = (("source", task.source, task.source_role), ("target", task.target, task.target_role))
-    for side, instance, role in sides:
-        if instance is not None:
-            check_access(task.account, side, instance, role, task.databases, unchanged)
+    access.require(task, unchanged=unchanged)
 
 
 def check_method(source: Instance | None, target: Instance | None, task: MigrationTask) -> None:

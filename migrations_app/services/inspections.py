@@ -19,6 +19,7 @@ from django_q.tasks import async_task
 
 from migrations_app.choices import InspectionKind, InspectionStatus
 from migrations_app.models import Inspection, MigrationTask
+from migrations_app.services import access, privacy
 from migrations_app.services.patience import patient
 from portal.errors import Conflict, NotFound
 from portal.services import audit
@@ -66,12 +67,14 @@ def request(
 ) -> Inspection:
     """Ask for an inspection; a worker begins in a moment. `parameters` must be JSON and hold no secret.
 
-    Raises NotPermitted, or Conflict (`inspection.running`) while another one of this kind is under way.
+    Raises NotPermitted, Conflict (`inspection.running`) while another one of this kind is under way, or Invalid where a role of
+    another account does not let the task use a side any more.
     """
     require_operator(actor, task.account)
     # The row of the task is the lock: two requests at the same moment make one inspection.
     if not MigrationTask.objects.select_for_update().filter(pk=task.pk).exists():
         raise NotFound(f"The task {task.name} was deleted meanwhile. Nothing was changed.")
+    access.require_roles(task)
     if Inspection.objects.filter(task=task, kind=kind, status__in=OPEN).exists():
         raise Conflict(
             f"A {kind.label.lower()} of this task is running already. No other one was started.",
@@ -121,6 +124,11 @@ def ring(inspection_id: int) -> None:
     )
 
 
+def task_of(inspection_id: int) -> int | None:
+    """The key of its task."""
+    return Inspection.objects.filter(pk=inspection_id).values_list("task_id", flat=True).first()
+
+
 def _free() -> Q:
     return Q(lease_until__isnull=True) | Q(lease_until__lt=Now())
 
@@ -152,7 +160,8 @@ def renew(lease: InspectionLease, progress: Mapping[str, Any] | None = None) -> 
     """Keep it for LEASE_SECONDS more and store how far it has come. False: it is to end, or belongs to another worker."""
     changes: dict[str, Any] = {"lease_until": Now() + timedelta(seconds=LEASE_SECONDS)}
     if progress is not None:
-        changes["progress"] = dict(progress)
+        scrubber = _scrubber(lease._row().values_list("task_id", "worker_ip").first())
+        changes["progress"] = scrubber.value(progress) if scrubber else dict(progress)
     return bool(lease._row().filter(cancel_requested=False).update(**changes))
 
 
@@ -255,6 +264,13 @@ def _end(
 ) -> bool:
     with transaction.atomic():
         row = rows.select_related("task").first()
+        if row is not None and (scrubber := _scrubber((row.task_id, row.worker_ip))):
+            changes = {
+                name: scrubber.text(value)
+                if isinstance(value, str) and name != "failure_id"
+                else scrubber.value(value)
+                for name, value in changes.items()
+            }
         if row is None or not rows.update(
             status=status, owner="", lease_until=None, finished_at=timezone.now(), **changes
         ):
@@ -262,6 +278,12 @@ def _end(
         row.refresh_from_db()
         if store is not None:
             store(row)
+            privacy.clean_items(row)
         if follow := ENDED.get(InspectionKind(row.kind)):
             follow(row)
     return True
+
+
+def _scrubber(found: tuple[int, str] | None) -> privacy.Scrubber | None:
+    """For (key of the task, address of the worker): which may be told, for the lists of what a server lets in."""
+    return privacy.of_task(found[0], keep=[found[1]]) if found else None

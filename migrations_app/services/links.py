@@ -21,7 +21,7 @@ from django_q.tasks import async_task
 from migrations_app import states
 from migrations_app.choices import ACTIVE, Desired, LogLevel, Phases, TaskStatus
 from migrations_app.models import Link, LinkProgress, LogEntry, MigrationTask
-from migrations_app.services import causes
+from migrations_app.services import causes, privacy
 from migrations_app.services import status as statuses
 from migrations_app.services.patience import patient
 from portal.services import audit
@@ -96,6 +96,11 @@ def ring(link_id: int) -> None:
     async_task(
         "migrations_app.jobs.run_link", link_id, cluster=CLUSTER, task_name=f"link-{link_id}", save=False
     )
+
+
+def task_of(link_id: int) -> int | None:
+    """The key of its task."""
+    return Link.objects.filter(pk=link_id).values_list("task_id", flat=True).first()
 
 
 def _free() -> Q:
@@ -217,19 +222,27 @@ def record_progress(lease: Lease, values: Mapping[str, Any]) -> bool:
 
 @patient
 def append_log(task_id: int, lines: Iterable[LogLine]) -> None:
-    LogEntry.objects.bulk_create(
-        [
+    scrubber = privacy.of_task(task_id)
+    rows = []
+    for line in lines:
+        message, fields = line.message, dict(line.fields)
+        if scrubber is not None:
+            message = scrubber.text(message)
+            fields = {
+                key: scrubber.text(value) if isinstance(value, str) else value
+                for key, value in fields.items()
+            }
+        rows.append(
             LogEntry(
                 task_id=task_id,
                 at=line.at,
                 level=line.level,
                 event=line.event[:64],
-                message=line.message[:LOG_FIELD_LIMIT],
-                fields=dict(line.fields),
+                message=message[:LOG_FIELD_LIMIT],
+                fields=fields,
             )
-            for line in lines
-        ]
-    )
+        )
+    LogEntry.objects.bulk_create(rows)
 
 
 def note(
@@ -274,6 +287,8 @@ def fail(lease: Lease, *, failure_id: str, message: str, advice: str) -> bool:
     if task is None:
         return False
     _give_up(lease)
+    if scrubber := privacy.of_task(task.pk):
+        message, advice = scrubber.text(message), scrubber.text(advice)
     return _end(
         task,
         TaskStatus.FAILED,

@@ -15,7 +15,7 @@ from django.utils.crypto import salted_hmac
 from migrations_app import states
 from migrations_app.choices import ConflictPolicy, Method, Phases, TaskStatus
 from migrations_app.models import AppliedRepair, Link, LinkProgress, MigrationTask
-from migrations_app.services import checks, links, snapshots, status, values
+from migrations_app.services import access, checks, links, snapshots, status, values
 from migrations_app.services.patience import patient
 from migrations_app.states import Action
 from portal.choices import Origin
@@ -130,7 +130,7 @@ def create_task(
     `databases` None means all. Raises as `create_draft` and `configure`, and Conflict where the target is taken.
     """
     require_operator(actor, account)
-    for side, instance in (("source", source), ("target", target)):
+    for side, instance in zip(access.SIDES, (source, target), strict=True):
         checks.check_access(account, side, instance, settings.get(f"{side}_role"), databases or ())
     checks.check_sides(source, target)
     checks.check_other_tasks(source, target, unchanged="No task was created.")
@@ -232,8 +232,15 @@ def _locked(task: MigrationTask) -> MigrationTask:
 def _apply(row: MigrationTask, settings: dict[str, Any]) -> list[str]:
     """Set them on the row, unsaved, with what follows from them. The names of those that have changed."""
     source: Instance | None = settings.get("source", row.source)
+    for side in SIDES:
+        if side in settings and getattr(row, f"{side}_role") is not None:
+            settings = {
+                f"{side}_role": None
+            } | settings  # a role belongs to the instance that it was named for
     if "source" in settings and source != row.source:
-        settings = {"databases": None, "commands": {}} | settings
+        role = settings.get("source_role")
+        covered = access.databases_of(role, source) if role is not None and source is not None else None
+        settings = {"databases": covered, "commands": {}} | settings
     if source is not None and checks.is_file(source):
         settings = {"method": Method.FILE, "phases": Phases.FULL, "heartbeat": False} | settings
     elif row.method == Method.FILE:
@@ -261,8 +268,9 @@ def _check(row: MigrationTask, given: set[str]) -> None:
     """Refuse what cannot be. What only does not fit together yet is told by `missing`, for the steps come one by one."""
     for side in SIDES:
         instance: Instance | None = getattr(row, side)
-        if instance is not None and given & {side, f"{side}_role"}:
-            checks.check_access(row.account, side, instance, getattr(row, f"{side}_role"), ())
+        if instance is not None and given & {side, f"{side}_role", "heartbeat"}:
+            role = getattr(row, f"{side}_role")
+            access.check_side(row.account, side, instance, role, heartbeat=row.heartbeat)
             taken = MigrationTask.objects.filter(Q(source=instance) | Q(target=instance)).exclude(pk=row.pk)
             if instance.origin == Origin.SELF_HOSTED and taken.exists():
                 raise Invalid(

@@ -14,7 +14,8 @@ from migrations_app import bulk, present
 from migrations_app.choices import Phases, TaskStatus
 from migrations_app.models import MigrationTask, TaskAlert
 from migrations_app.operation import Operation
-from migrations_app.views import log
+from migrations_app.services import sharing
+from migrations_app.views import log, shared
 from migrations_app.views.common import STOP_POLLING, task_context, visible_task
 from migrations_app.views.setup import shell
 from portal.htmx import HtmxHttpRequest, render_page, wants_fragment
@@ -53,6 +54,7 @@ def task_list(request: HtmxHttpRequest) -> HttpResponse:
         "listing": listing,
         "rows": [present.TaskView(task) for task in listing.page.object_list],
         "can_create": Account.objects.operated_by(request.user).exists(),
+        "shared_count": sharing.shared_with(request.user).count(),
         "kinds": bulk.KINDS.values(),
     }
     return render_page(request, "migrations_app/task_list.html", "migrations_app/_task_table.html", context)
@@ -92,7 +94,12 @@ def _with_alerts(_: str) -> Q:
 
 @require_safe
 def task_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
-    """The page, or for htmx its live part, which ends with 286 once nothing changes any more."""
+    """The page, or for htmx its live part, which ends with 286 once nothing changes any more.
+
+    Who owns only an instance that the task uses under a role gets a reduced page.
+    """
+    if (other := shared.page_of(request, public_id)) is not None:
+        return other
     task = visible_task(request, public_id)
     status = STOP_POLLING if wants_fragment(request) and task.status_badge.is_final else 200
     context = task_context(request, task)

@@ -15,7 +15,13 @@ def prepare(world: World) -> None:
     target = make_instance(world.account, "sessions-new", databases=[])
     for status in (TaskStatus.READY, TaskStatus.FULL, TaskStatus.FAILED, TaskStatus.PRECHECK_FAILED):
         task = MigrationTask.objects.create(
-            name=f"{status} task", account=world.account, source=world.instance, target=target, status=status
+            name=f"{status} task",
+            account=world.account,
+            # Across accounts, so that each page is tried by the owner of the source, too.
+            source=world.partner_instance,
+            source_role=world.access_role,
+            target=target,
+            status=status,
         )
         LinkProgress.objects.create(link=Link.objects.create(task=task, name=task.public_id))
         world.extra[status] = task
@@ -93,7 +99,17 @@ ROWS = [
         post=(302, 302, 200, 200, 200, 200),
         data=lambda world: {"task": world.extra[TaskStatus.FULL].public_id, "action": "pause"},
     ),
-    Row("task_detail", FULL, get=(302, 404, 200, 200, 200, 200)),
+    # The owner of the source sees a page of its own, and may end the reading; nothing else.
+    Row("task_detail", FULL, get=(302, 404, 200, 200, 200, 200), partner=(200, 405)),
+    Row("task_shared_list", get=(302, 200, 200, 200, 200, 200)),
+    Row(
+        "task_shared_stop",
+        FULL,
+        get=(302, 404, 404, 404, 404, 404),
+        post=(302, 404, 404, 404, 404, 404),
+        data=lambda world: {"how": "pause", "reason": "Peak hours."},
+        partner=(200, 302),
+    ),
     Row(
         "task_setup",
         lambda world: READY(world) | {"step": "sides"},
