@@ -55,7 +55,7 @@ def ago(task: MigrationTask, since: timedelta) -> MigrationTask:
         ("target.diverged", "", False),
         ("data.unsupported", "", False),
         ("stream.unknown_command", "", False),
-        ("connection.not_allowed", "", False),
+        ("connection.address_not_allowed", "", False),
         ("internal.unexpected", "", False),
     ],
 )
