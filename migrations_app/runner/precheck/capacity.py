@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from django.conf import settings
+
 from migrations_app.choices import Method, Severity
-from migrations_app.engine.config import SPOOL_LIMIT
 from migrations_app.engine.spool import default_folder
 from migrations_app.runner.precheck.context import Context, Node, Side, number
 from migrations_app.runner.precheck.registry import (
@@ -123,6 +124,7 @@ def eviction(ctx: Context, side: Side) -> Finding:
 
 @checks.target("persistence", "Persistence of the target", Severity.WARNING)
 def persistence(ctx: Context, side: Side) -> Finding:
+    """A target without persistence loses its data with a restart."""
     for node in side.nodes:
         if node.info.get("aof_enabled") == "1":
             continue
@@ -146,21 +148,27 @@ def spool(ctx: Context) -> Finding:
     """What the source sends while the target does not keep up is kept on the worker's disk (R43, R47)."""
     if ctx.task.method != Method.PSYNC:
         raise Skip("The source is not read by replication.")
-    folder = default_folder()
+    limit = settings.SPOOL_LIMIT_MB * 2**20
+    if not limit:
+        return warning(
+            "The spool is switched off (SPOOL_LIMIT_MB 0): the source has to keep what a slower target does not take.",
+            "Give the workers a spool, unless the target is faster than the source.",
+        )
+    folder = settings.SPOOL_FOLDER or default_folder()
     try:
         facts = os.statvfs(folder)
     except OSError as error:
         return failed(
             f"The worker's folder {folder} cannot be used: {error.strerror}.",
-            "Set TMPDIR of the workers to a folder on a disk.",
+            "Set SPOOL_FOLDER of the workers to a folder on a disk.",
         )
     free = facts.f_bavail * facts.f_frsize
-    told = f"{folder} of the worker has {size(free)} free; up to {size(SPOOL_LIMIT)} may wait there while the target does not keep up."
-    if free >= SPOOL_LIMIT * 1.25:
+    told = f"{folder} of the worker has {size(free)} free; up to {size(limit)} may wait there while the target does not keep up."
+    if free >= limit * 1.25:
         return passed(told)
     return warning(
         told,
-        "Free some space, or set TMPDIR of the workers to a folder on a larger disk; else the source has to keep what does not fit.",
+        "Free some space, or set SPOOL_FOLDER of the workers to a folder on a larger disk; else the source has to keep what does not fit.",
     )
 
 

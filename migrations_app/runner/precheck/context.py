@@ -19,6 +19,7 @@ from migrations_app.models import MigrationTask
 from migrations_app.runner.inspections import Reporter
 from migrations_app.runner.precheck.registry import SOURCE, TARGET, Skip
 from migrations_app.runner.sides import endpoint_of
+from migrations_app.services.retry import effective_retry
 from portal.models import Instance
 
 CLIENT_NAME: Final = "switchyard:precheck"
@@ -219,7 +220,7 @@ class Context:
         self.timeout = float(settings.INSTANCE_TIMEOUT)
         self.done, self.total, self.title = 0, 0, ""  # for `tick`
         self.told: list[dict[str, str]] = []
-        self.retry_minutes = task.retry_minutes
+        self.retry_minutes, self.retry_set_by = effective_retry(task)
 
     def side(self, name: str) -> Side:
         return self.source if name == SOURCE else self.target

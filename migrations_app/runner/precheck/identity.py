@@ -60,6 +60,7 @@ def settings_fit(ctx: Context) -> Finding:
 
 @checks.pair("phases", "Changes are followed", Severity.WARNING, needs=(), file=True)
 def phases(ctx: Context) -> Finding:
+    """Full only leaves out what is written after the start (R46, R74, R109, R120)."""
     if ctx.task.phases == Phases.FULL_INCREMENTAL:
         return passed(
             "Full and incremental: what is written to the source during the migration is migrated, too."
@@ -120,11 +121,13 @@ def same_server(ctx: Context) -> Finding:
 
 @checks.pair("versions", "Versions", Severity.ERROR, ignorable=False)
 def versions_served(ctx: Context) -> Finding:
+    """Both sides against the matrix of versions (R40, R52, R96)."""
     return versions.judge(Abilities.of(ctx.source.node.facts), Abilities.of(ctx.target.node.facts))
 
 
 @checks.pair("translation", "Commands known to the target", Severity.WARNING)
 def translation(ctx: Context) -> Finding:
+    """What an older target lacks, what is translated and what stops the task."""
     return versions.translation(Abilities.of(ctx.source.node.facts), Abilities.of(ctx.target.node.facts))
 
 
@@ -152,6 +155,7 @@ def cluster(ctx: Context, side: Side) -> Finding:
 
 @checks.source("replica", "Source is a master", Severity.ERROR)
 def replica(ctx: Context, side: Side) -> Finding:
+    """A replica can be the source as long as it has its master."""
     node = side.node
     if node.facts.master:
         return passed(f"{node.address} is a master.")

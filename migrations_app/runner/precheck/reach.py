@@ -129,6 +129,7 @@ def _explained(side: Side, error: errors.EngineError) -> tuple[str, str]:
 
 @checks.each("authenticated", "User and password", Severity.ERROR, ignorable=False, needs=())
 def authenticated(ctx: Context, side: Side) -> Finding:
+    """The server takes user and password."""
     try:
         side.connect()
     except errors.AuthError as error:

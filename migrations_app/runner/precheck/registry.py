@@ -55,7 +55,7 @@ class Item:
 
     `ignorable` is whether somebody may take the risk of its failure: never for what protects data, or what the task could not run
     with. `repairs` names the buttons that it may offer. `needs` are the sides that have to be connected, `file` whether it is
-    looked at where the source is a snapshot file.
+    looked at where the source is a snapshot file. `about` says what is looked at, for docs/precheck.md.
     """
 
     code: str
@@ -67,6 +67,7 @@ class Item:
     repairs: tuple[str, ...]
     needs: tuple[str, ...]
     file: bool
+    about: str
 
 
 class Checks:
@@ -102,7 +103,15 @@ class Checks:
         """Register a check of both sides together, or of the worker: `pair.NAME`."""
 
         def register(check: Callable[[Context], Finding]) -> Callable[[Context], Finding]:
-            self._add(f"pair.{name}", PAIR, title, severity, check, (SOURCE, TARGET), options)
+            self._add(
+                f"pair.{name}",
+                PAIR,
+                title,
+                severity,
+                check,
+                (SOURCE, TARGET),
+                {"about": _first_line(check)} | options,
+            )
             return check
 
         return register
@@ -119,7 +128,7 @@ class Checks:
                     severity,
                     lambda ctx, side=side: check(ctx, ctx.side(side)),  # type: ignore[misc]
                     (side,),
-                    options,
+                    {"about": _first_line(check)} | options,
                 )
             return check
 
@@ -137,3 +146,7 @@ class Checks:
     ) -> None:
         given: dict[str, Any] = {"ignorable": True, "repairs": (), "needs": needs, "file": False} | options
         self._items.append(Item(code=code, side=side, title=title, severity=severity, check=check, **given))
+
+
+def _first_line(check: Callable[..., Finding]) -> str:
+    return (check.__doc__ or "").partition("\n\n")[0].replace("\n    ", " ")

@@ -82,6 +82,7 @@ def _refused(node: Node, side: Side, name: str, reply: ReplyError) -> Finding:
 
 @checks.source("repl_timeout", "Replication timeout", Severity.WARNING, repairs=("source.repl_timeout",))
 def repl_timeout(ctx: Context, side: Side) -> Finding:
+    """The source cuts a link that is silent for longer (R95)."""
     _by_psync(ctx)
     values = [number(node.config("repl-timeout")) for node in side.nodes]
     known = [value for value in values if value is not None]
@@ -102,6 +103,7 @@ def repl_timeout(ctx: Context, side: Side) -> Finding:
     "output_buffer", "Output buffer of replicas", Severity.WARNING, repairs=("source.output_buffer",)
 )
 def output_buffer(ctx: Context, side: Side) -> Finding:
+    """What is written during the snapshot waits there; 20 % of the maximum memory are advised (R95)."""
     _by_psync(ctx)
     worst: tuple[float, str, int] | None = None
     memory = 0
@@ -265,9 +267,18 @@ def notifications(ctx: Context, side: Side) -> Finding:
     if notify.sufficient(flags, node.facts.version):
         return passed(f"notify-keyspace-events is {flags}.")
     wanted = "".join(dict.fromkeys(flags + "EA"))
-    return failed(
-        f"notify-keyspace-events is {flags or 'empty'}; needed: {wanted}. Without it changes are not noticed.",
-        "Switch them on for the time of the task; they cost the source some CPU time.",
+    told = (
+        f"notify-keyspace-events is {flags or 'empty'}; needed: {wanted}. Without it changes are not noticed."
+    )
+    if not node.may_configure("notify-keyspace-events"):
+        return failed(
+            told,
+            "Ask the operator of the server to switch them on.",
+            **by_setting(side, "", {"notify-keyspace-events": wanted}),
+        )
+    return warning(
+        f"{told} The task switches them on while it runs.",
+        "They cost the source some CPU time. Switch them on before, to see what that means for its clients.",
         **by_setting(side, "source.notifications", {"notify-keyspace-events": wanted}),
     )
 

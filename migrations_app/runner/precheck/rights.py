@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from migrations_app.choices import ConflictPolicy, Method, Phases, Severity
+from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.client import Client
 from migrations_app.engine.commands import actions
 from migrations_app.engine.protocol.resp import ReplyError
 from migrations_app.runner.precheck.context import Context, Node, Side, number
 from migrations_app.runner.precheck.registry import Checks, Finding, failed, passed, warning
+from migrations_app.runner.precheck.versions import BY_SCRIPT
 from migrations_app.runner.precheck.words import listed
 
 checks = Checks()
@@ -137,11 +139,16 @@ def _of_target(ctx: Context, side: Side) -> list[Command]:
         ("PING",), ("SELECT", 0), ("HMSET", own, "a", 1), ("HGETALL", own), ("HSET", own, "a", 1), ("HDEL", own, "a"), ("HGET", own, "a"),
         ("DUMP", own), ("SADD", _PROBE, 1), ("SREM", _PROBE, 1), ("SMEMBERS", _PROBE), ("SCARD", _PROBE), ("SRANDMEMBER", _PROBE, 1),
         ("RESTORE", _KEY, 0, "x"), ("SET", _KEY, 1), ("MSET", _KEY, 1), ("DEL", _KEY), ("PEXPIREAT", _KEY, 1), ("PERSIST", _KEY),
-        ("EXISTS", _KEY), ("SCAN", 0), ("FLUSHDB",), ("FLUSHALL",), ("SCRIPT", "LOAD", "return 1"), ("SCRIPT", "EXISTS", "0" * 40),
-        ("EVALSHA", "0" * 40, 0), ("CLIENT", "KILL", "ID", 999_999_999),
+        ("EXISTS", _KEY), ("SCAN", 0), ("FLUSHDB",), ("FLUSHALL",), ("CLIENT", "KILL", "ID", 999_999_999),
     ]  # fmt: skip
     commands += [("UNLINK", _KEY)] if version >= (4,) else []
-    commands += [("FUNCTION", "LOAD", "x")] if version >= (7,) else []
+    here = ctx.source.node.facts if ctx.source.connected else None
+    if ctx.task.conflict != ConflictPolicy.OVERWRITE or (here is not None and here.version < (7,)):
+        commands += [("SCRIPT", "LOAD", "return 1"), ("EVALSHA", "0" * 40, 0)]
+    if here is not None and set(Abilities.of(here).beyond(Abilities.of(side.node.facts))) & BY_SCRIPT:
+        commands.append(("EVAL", "return 1", 0))
+    if version >= (7,) and (here is None or here.version >= (7,)):
+        commands.append(("FUNCTION", "LOAD", "x"))
     if side.is_cluster:
         commands += [("CLUSTER", "SLOTS"), ("WAIT", 0, 1), ("DBSIZE",)]
     return commands
@@ -150,7 +157,10 @@ def _of_target(ctx: Context, side: Side) -> list[Command]:
 def _of_stream(ctx: Context, node: Node) -> list[Command]:
     """The write commands that may come: in the engine's table, known to the source, with as many arguments as the target wants."""
     names = sorted(name.decode() for name in actions() if name.decode() not in _NEVER)
-    coming = set(_arities(ctx.source.node, names)) if ctx.source.connected else set(names)
+    coming = set(names)
+    if ctx.source.connected:
+        coming = set(_arities(ctx.source.node, names))
+        coming -= _SCRIPTS if ctx.source.node.facts.version >= (7,) else set()
     commands: list[Command] = []
     for name, arity in _arities(node, names).items():
         if name in coming:
@@ -158,6 +168,9 @@ def _of_stream(ctx: Context, node: Node) -> list[Command]:
     return commands
 
 
+_SCRIPTS: Final = frozenset(
+    {"EVAL", "EVALSHA", "FCALL", "SCRIPT"}
+)  # from 7.0 on what they did comes in their place
 _FILLED: Final[dict[str, tuple[str, ...]]] = {
     "EVAL": ("return 1", "0"),
     "EVALSHA": ("0" * 40, "0"),
@@ -217,6 +230,7 @@ _WHY_NOT: Final = {
 
 @checks.each("maxclients", "Free connections", Severity.ERROR)
 def maxclients(ctx: Context, side: Side) -> Finding:
+    """Both sides have room for the connections of a link."""
     least: tuple[int, str] | None = None
     links = len(ctx.source.nodes) if side is ctx.target and ctx.source.connected else 1
     needed = CONNECTIONS * links

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.conf import settings
+
 from migrations_app.choices import ConflictPolicy, Method, Outcome
 from migrations_app.runner.precheck import capacity, data
 from portal.choices import EndpointKind
@@ -360,19 +362,29 @@ def append_only(w: World) -> None:
     w.use("target", "redis-7.0", config={"appendonly": "yes"})
 
 
-@case("pair.spool", PASSED, "free")
+def spool(w: World, folder: str, megabytes: int) -> None:
+    w.patches.setattr(settings, "SPOOL_FOLDER", folder)
+    w.patches.setattr(settings, "SPOOL_LIMIT_MB", megabytes)
+
+
+@case("pair.spool", PASSED, "4 MiB may wait there")
 def disk_of_the_worker(w: World) -> None:
-    w.patches.setattr(capacity, "SPOOL_LIMIT", 2**20)
+    spool(w, str(w.folder), 4)
 
 
-@case("pair.spool", WARNING, "TMPDIR")
+@case("pair.spool", WARNING, "SPOOL_FOLDER")
 def small_disk_of_the_worker(w: World) -> None:
-    w.patches.setattr(capacity, "SPOOL_LIMIT", 2**60)
+    spool(w, str(w.folder), 2**40)
+
+
+@case("pair.spool", WARNING, "switched off")
+def no_spool(w: World) -> None:
+    spool(w, "", 0)
 
 
 @case("pair.spool", FAILED, "cannot be used")
 def no_folder_of_the_worker(w: World) -> None:
-    w.patches.setattr(capacity, "default_folder", lambda: "/nowhere")
+    spool(w, "/nowhere", 4)
 
 
 @case("source.load", PASSED, "commands/s")

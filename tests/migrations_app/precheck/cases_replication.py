@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from migrations_app.choices import Method, Outcome, Phases
+from migrations_app.choices import Method, Outcome, Phases, TaskStatus
+from migrations_app.models import MigrationTask
 from tests.support.wait import wait_for
 
 from .world import World, case
@@ -127,6 +128,16 @@ def nothing_is_followed(w: World) -> None:
     w.task(phases=Phases.FULL)
 
 
+@case("source.backlog", PASSED, "retry time is 30 min")
+def backlog_of_a_shorter_retry_time(w: World) -> None:
+    """That of another task at the same source holds for both (R82)."""
+    w.configure("source", repl_backlog_size="64mb", repl_backlog_ttl=3600)
+    task = w.made_task()
+    MigrationTask.objects.create(
+        name="beside", account=task.account, source=task.source, status=TaskStatus.FULL, retry_minutes=30
+    )
+
+
 @case("source.notifications", SKIPPED)
 def no_scan(w: World) -> None:
     pass
@@ -138,9 +149,27 @@ def notifications_on(w: World) -> None:
     w.configure("source", notify_keyspace_events="KEA")
 
 
-@case("source.notifications", FAILED, "is empty; needed: EA", "CONFIG SET notify-keyspace-events EA")
+@case(
+    "source.notifications",
+    WARNING,
+    "is empty; needed: EA",
+    "CONFIG SET notify-keyspace-events EA",
+    "switches them on",
+)
 def notifications_off(w: World) -> None:
     w.task(method=Method.SCAN)
+
+
+@case("source.notifications", FAILED, "is empty", "Ask the operator")
+def notifications_that_stay_off(w: World) -> None:
+    notifications_off(w)
+    config_set_forbidden(w)
+
+
+@case("source.notifications", FAILED, "does not tell")
+def notifications_unknown(w: World) -> None:
+    notifications_off(w)
+    config_forbidden(w)
 
 
 @case("source.persistence", PASSED, "last snapshot has worked")

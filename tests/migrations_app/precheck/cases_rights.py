@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from migrations_app.choices import Method, Outcome
+from migrations_app.choices import ConflictPolicy, Method, Outcome
 
 from .world import World, case, for_each
 
@@ -183,3 +183,24 @@ def room_for_clients(w: World, side: str) -> None:
 @for_each("maxclients", FAILED, "clients of 10 (maxclients)", "needs up to 16")
 def few_clients(w: World, side: str) -> None:
     w.configure(side, maxclients=10)
+
+
+NO_SCRIPTS = (*WRITER, "-@scripting", "+function")
+
+
+@case("target.rights", PASSED)
+def overwriting_without_scripts(w: World) -> None:
+    user(w, "target", *NO_SCRIPTS)
+    w.task(conflict=ConflictPolicy.OVERWRITE)
+
+
+@case("target.rights", FAILED, "EVALSHA", "SCRIPT LOAD")
+def comparing_without_scripts(w: World) -> None:
+    user(w, "target", *NO_SCRIPTS)
+
+
+@case("target.rights", FAILED, "EVAL")
+def older_target_without_scripts(w: World) -> None:
+    w.use("source", "redis-7.0")
+    user(w, "target", *OLD_WRITER, "-@scripting", version="redis-6.0")
+    w.task(conflict=ConflictPolicy.OVERWRITE)

@@ -15,8 +15,10 @@ from migrations_app.runner.precheck import run as precheck
 from migrations_app.runner.precheck.items import ITEMS
 from migrations_app.runner.precheck.registry import Checks, passed
 from migrations_app.services import inspections
+from portal.choices import EndpointKind
 from tests.migrations_app.clusters import database
 from tests.support.ports import free_port
+from tests.support.sentinels import NAME, Watched
 
 from .world import World
 
@@ -108,3 +110,111 @@ def test_who_has_lost_the_lease_writes_nothing(world: World, monkeypatch: pytest
     inspection = run(world)
     assert inspection.status == InspectionStatus.RUNNING
     assert not PrecheckItem.objects.exists()
+
+
+# --- whole prechecks of other kinds of sides ----------------------------------------------------------------------------------
+
+
+def healthy(inspection: Inspection) -> dict[str, str]:
+    """Code → outcome of a precheck in which nothing has failed, and nothing could not be looked at."""
+    assert inspection.status == InspectionStatus.DONE, inspection.failure_message
+    rows = list(inspection.items.all())
+    assert [(row.code, row.found) for row in rows if row.outcome == Outcome.FAILED] == []
+    assert [row.code for row in rows if "could not" in row.found] == []
+    return {row.code: row.outcome for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("redis-3.2", "redis-5.0"),
+        ("redis-6.2", "redis-6.0"),
+        ("redis-8.6", "valkey-8.1"),
+        ("valkey-9", "redis-7.4"),
+    ],
+)
+def test_of_other_versions(world: World, source: str, target: str) -> None:
+    world.use("source", source)
+    world.use("target", target)
+    world.do("source", "SET", "a", "1")
+    healthy(run(world))
+
+
+def test_of_clusters(world: World) -> None:
+    for side in ("source", "target"):
+        world.use_cluster(side).set(f"of the {side}", "1")
+    outcomes = healthy(run(world))
+    assert outcomes["source.cluster"] == outcomes["target.cluster"] == Outcome.PASSED
+
+
+def test_over_tls_with_a_password(world: World) -> None:
+    for side in ("source", "target"):
+        world.use(side, "redis-7.2", tls=True, password="a long word")
+    healthy(run(world))
+
+
+def test_over_sockets(world: World) -> None:
+    for side in ("source", "target"):
+        server = world.use(side, "redis-7.0", unix=True)
+        world.endpoint(side, host="", port=0, unix_path=str(server.unix_path))
+    outcomes = healthy(run(world))
+    assert outcomes["source.network"] == outcomes["target.tls"] == Outcome.SKIPPED
+
+
+def test_of_a_key_scan(world: World) -> None:
+    world.task(method="scan")
+    world.do("source", "SET", "a", "1")
+    outcomes = healthy(run(world))
+    assert outcomes["source.psync"] == Outcome.SKIPPED
+    assert outcomes["source.notifications"] == Outcome.WARNING
+
+
+def test_of_a_file(world: World) -> None:
+    server = world.use("source", "redis-7.0")
+    world.do("source", "SET", "a", "1")
+    world.do("source", "SAVE")
+    path = world.folder / "dump.rdb"
+    path.write_bytes((server.dir / "dump.rdb").read_bytes())
+    world.endpoint("source", kind=EndpointKind.FILE, file_path=str(path), host="", port=0)
+    world.task(phases="full", method="file")
+    world.do("target", "SET", "b", "1")
+    outcomes = healthy(run(world))
+    assert outcomes["source.file"] == outcomes["target.same_names"] == Outcome.PASSED
+    assert outcomes["source.psync"] == outcomes["source.backlog"] == Outcome.SKIPPED
+
+
+def test_behind_sentinels(world: World) -> None:
+    watched = Watched("redis-7.0", replicas=1, password="secret", sentinel_password="other")
+    try:
+        world.endpoint(
+            "source", kind=EndpointKind.SENTINEL, host="", port=0, master_name=NAME, password="secret",
+            sentinels=[f"127.0.0.1:{one.port}" for one in watched.sentinels], sentinel_password="other",
+        )  # fmt: skip
+        inspection = run(world)
+        healthy(inspection)
+        assert f"127.0.0.1:{watched.master.port}" in inspection.items.get(code="source.reachable").found
+    finally:
+        watched.close()
+
+
+def test_a_side_that_stops_answering_fails_items_and_not_the_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The target hangs in the middle: what was asked then is not taken for an answer to the next question."""
+    monkeypatch.setattr("django.conf.settings.INSTANCE_TIMEOUT", 1)
+    server = world.use("target", "redis-7.0", config={"hz": 11})
+    looked = precheck.look
+
+    def look(item: Any, context: Any) -> Any:
+        if item.code == "target.eviction":
+            server.pause()
+        try:
+            return looked(item, context)
+        finally:
+            if item.code == "target.eviction":
+                server.resume()
+
+    monkeypatch.setattr(precheck, "look", look)
+    inspection = run(world)
+    assert inspection.status == InspectionStatus.DONE
+    assert inspection.items.count() == len(ITEMS)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from migrations_app.choices import InspectionKind, Outcome
 from migrations_app.engine.errors import EngineError
-from migrations_app.models import Inspection, MigrationTask
+from migrations_app.models import Inspection, Link, LinkProgress, MigrationTask
 from migrations_app.runner.inspections import Reporter
 from migrations_app.runner.precheck.context import Context
 from migrations_app.runner.precheck.items import ITEMS
@@ -173,6 +173,8 @@ class World:
             self._task = MigrationTask.objects.create(
                 name="orders", account=account, **(sides | self.task_settings)
             )
+            link = Link.objects.create(task=self._task, name=self._task.public_id)
+            LinkProgress.objects.create(link=link)
         return self._task
 
     def _instance(self, account: Account, side: str) -> Instance:
@@ -201,7 +203,7 @@ class World:
         context = Context(task, Reporter(InspectionLease(inspection.pk, "test", 1), inspection))
         (item,) = [one for one in ITEMS if one.code == code]
         try:
-            for name in item.needs:
+            for name in ("source", "target") if item.needs else ():
                 try:
                     if not context.side(name).is_file:
                         context.side(name).connect()
