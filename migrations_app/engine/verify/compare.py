@@ -23,7 +23,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from migrations_app.engine.checkpoint import OWN_PREFIX
 from migrations_app.engine.endpoint import Endpoint
@@ -34,18 +34,22 @@ from migrations_app.engine.rate import UNLIMITED, Rate, Throttle
 from migrations_app.engine.verify.keys import Found, KeyComparer
 from migrations_app.engine.verify.model import (
     Difference,
+    Finding,
     Kind,
     Tally,
     VerifyProgress,
     VerifyReport,
 )
 from migrations_app.engine.verify.pair import Pair, Side, Stopped, close, connect
+from migrations_app.engine.verify.preview import previews
 from migrations_app.engine.verify.settling import Follow, Settling, together
 
 # Two seconds: NTP keeps the servers' clocks closer than this, and a remaining time is read on both sides within less.
 DEFAULT_TTL_TOLERANCE_MS = 2000
 _PROGRESS_SECONDS = 0.5
 _SLICE = 0.1  # seconds of a pause between two looks whether it is to stop
+_PREVIEWED = 10_000  # differences with what a side has altogether; of more, the type is told
+_ALTOGETHER = frozenset({Kind.MISSING, Kind.EXTRA, Kind.TYPE})
 _REMEMBERED = 100_000  # keys that differ, so that one which SCAN returns twice is reported once
 
 
@@ -290,6 +294,8 @@ class _Database:
 
     def _report(self, found: Found) -> None:
         fresh = {key: findings for key, findings in together(found).items() if key not in self._reported}
+        if self._tally.differences < _PREVIEWED:
+            fresh = self._with_values(fresh)
         for key, finding in ((key, finding) for key, findings in fresh.items() for finding in findings):
             self._tally.databases[self._number] += finding.kind is Kind.EXTRA
             self._run.differs(
@@ -305,6 +311,24 @@ class _Database:
                 )
             )
         self._reported.update(_keys(found)[: _REMEMBERED - len(self._reported)])
+
+    def _with_values(self, found: dict[bytes, tuple[Finding, ...]]) -> dict[bytes, tuple[Finding, ...]]:
+        """Where a side has something else altogether: what it has."""
+        made = {key: list(findings) for key, findings in found.items()}
+        for side, name in ((self._pair.source, "source"), (self._pair.target, "target")):
+            shown = [
+                (key, place, getattr(finding, name))
+                for key, findings in made.items()
+                for place, finding in enumerate(findings)
+                if finding.kind in _ALTOGETHER and getattr(finding, name) != "absent"
+            ]
+            texts = previews(side, [(key, kind) for key, _, kind in shown])
+            for (key, place, _), text in zip(shown, texts, strict=True):
+                finding = made[key][place]
+                made[key][place] = (
+                    replace(finding, source=text) if name == "source" else replace(finding, target=text)
+                )
+        return {key: tuple(findings) for key, findings in made.items()}
 
     def _unknown_to_source(self, keys: list[bytes]) -> list[bytes]:
         source = self._pair.source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from migrations_app.engine.protocol.resp import Reply
@@ -115,8 +116,14 @@ def expiry_agrees(a: int, b: int, tolerance: int) -> bool:
 
 
 def moment(expiry: int) -> str:
-    """An absolute expiry for a person."""
-    return "no expiry" if expiry < 0 else f"expires at {expiry} ms"
+    """An absolute expiry (ms since 1970; negative: none) for a person."""
+    if expiry < 0:
+        return "no expiry"
+    seconds, milliseconds = divmod(expiry, 1000)
+    try:
+        return f"expires {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{milliseconds:03} UTC"
+    except (OverflowError, ValueError, OSError):  # beyond the year 9999
+        return f"expires at {expiry} ms"
 
 
 def _pairs(flat: list[bytes], convert: Callable[[bytes], T]) -> dict[bytes, T]:
