@@ -19,6 +19,7 @@ from migrations_app.engine.verify import Difference, Kind, VerifyProgress, Verif
 from migrations_app.engine.verify.excuse import left_out
 from migrations_app.engine.verify.quick import DatabaseCount, count
 from migrations_app.models import Inspection, MigrationTask
+from migrations_app.runner.configuration import command_choices
 from migrations_app.runner.following import follow_of
 from migrations_app.runner.inspections import Reporter, Result, kind
 from migrations_app.runner.sides import endpoint_of
@@ -90,7 +91,7 @@ def _values(report: Reporter) -> Result:
     source, target = task.both_sides()
     verifications.check_access(task)
     verifications.begin_anew(report.inspection)
-    found = _Found(report.inspection, _commands(task))
+    found = _Found(report.inspection, command_choices(task.commands))
     follow = follow_of(task)
     checked = time.monotonic()
 
@@ -222,18 +223,6 @@ class _Found:
 
 def _databases(task: MigrationTask) -> frozenset[int] | None:
     return None if task.databases is None else frozenset(task.databases)
-
-
-def _commands(task: MigrationTask) -> dict[int | None, CommandChoice]:
-    """The choice of commands as the engine takes it; "" stands for the databases without one of their own."""
-    return {
-        int(number) if number else None: CommandChoice(
-            only=frozenset(choice["only"]) if "only" in choice else None,
-            without=frozenset(choice.get("without", ())),
-        )
-        for number, choice in (task.commands or {}).items()
-        if choice
-    }
 
 
 def _notes(task: MigrationTask) -> list[str]:

@@ -1,12 +1,13 @@
-"""Asking for a rehearsal: a dry run that reads a part of the source's snapshot, and writes nothing."""
+"""Asking for a rehearsal: a dry run that reads a part of the source's snapshot, and writes nothing (`runner/rehearsal.py`)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from migrations_app.choices import CONFIGURABLE, InspectionKind, TaskStatus
 from migrations_app.models import Inspection, MigrationTask
-from migrations_app.services import inspections
+from migrations_app.services import inspections, verifications
+from migrations_app.services.patience import patient
 from portal.errors import Conflict, Invalid
 from portal.services.permissions import require_operator
 
@@ -14,10 +15,20 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
 
 UNCHANGED = "No rehearsal was begun."
+MEGABYTES: Final = 256
+SECONDS: Final = 30
+MOST_MEGABYTES: Final = 16 * 1024
+MOST_SECONDS: Final = 3600
 
 
-def request_rehearsal(actor: User | None, task: MigrationTask) -> Inspection:
-    """A worker begins in a moment. Raises NotPermitted, Invalid (a side is missing) or Conflict."""
+@patient
+def request_rehearsal(
+    actor: User | None, task: MigrationTask, *, megabytes: int = MEGABYTES, seconds: int = SECONDS
+) -> Inspection:
+    """A worker begins in a moment, and reads at most so much for so long. A server makes a snapshot for it, as for a replica: it forks.
+
+    Raises NotPermitted, Invalid (a side is missing, a limit is none, or a role does not let the task read) or Conflict.
+    """
     require_operator(actor, task.account)
     if task.source is None or task.target is None:
         raise Invalid(
@@ -31,4 +42,13 @@ def request_rehearsal(actor: User | None, task: MigrationTask) -> Inspection:
             advice="Create a new task to rehearse a new migration.",
             id="rehearsal.too_late",
         )
-    return inspections.request(actor, task, InspectionKind.REHEARSAL)
+    for field, value, most in (("megabytes", megabytes, MOST_MEGABYTES), ("seconds", seconds, MOST_SECONDS)):
+        if not 1 <= value <= most:
+            raise Invalid(
+                f"A rehearsal cannot read {value:,} {field}. {UNCHANGED}",
+                advice=f"Choose 1 to {most:,}.",
+                id="rehearsal.limit",
+                field=field,
+            )
+    verifications.check_access(task)
+    return inspections.request(actor, task, InspectionKind.REHEARSAL, megabytes=megabytes, seconds=seconds)

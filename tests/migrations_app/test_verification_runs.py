@@ -14,7 +14,8 @@ from migrations_app.choices import InspectionStatus, TaskStatus
 from migrations_app.models import Inspection, MigrationTask
 from migrations_app.runner import inspections as runner
 from migrations_app.runner import kinds
-from migrations_app.services import inspections, verification_report, verifications
+from migrations_app.services import inspections, rehearsals, verification_report, verifications
+from portal.errors import Conflict, Invalid
 from portal.models import Endpoint
 from tests.support.servers import Server
 from tests.support.wait import wait_for
@@ -231,3 +232,53 @@ def test_an_unreachable_side(task: MigrationTask, sides: tuple[Server, Server]) 
     done = carry_out(verifications.request_verification(None, task, "values"))
     assert done.status == InspectionStatus.FAILED
     assert done.failure_id == "connection.refused"
+
+
+class TestRehearsal:
+    def test_what_is_told(self, task: MigrationTask, sides: tuple[Server, Server]) -> None:
+        MigrationTask.objects.update(status=S.READY, conflict="fail", speed_class="small")
+        task.refresh_from_db()
+        with sides[0].client() as client:
+            client.mset({f"k{number}": "1" for number in range(4000)})
+        write(sides[1], k7="1")
+        done = carry_out(rehearsals.request_rehearsal(None, task))
+        assert done.status == InspectionStatus.DONE, done.failure_message
+        result = done.result
+        assert (result["keys"], result["sampled_keys"], result["ended"]) == (4000, 4000, "complete")
+        assert result["seconds"] >= 2  # the class takes 2,000 keys a second
+        assert result["by_type"]["string"]["keys"] == 4000
+        assert len(result["largest"]) == 10
+        assert result["refused"] == [
+            {
+                "database": 0,
+                "key": "k7",
+                "type": "string",
+                "reason": "the target has a key of this name already",
+            }
+        ]
+        assert (result["refused_count"], done.passed, result["fits"]) == (1, False, None)
+        with sides[1].client() as client:
+            assert client.dbsize() == 1
+
+    def test_too_small_a_target(self, task: MigrationTask, sides: tuple[Server, Server]) -> None:
+        MigrationTask.objects.update(status=S.READY)
+        task.refresh_from_db()
+        write(sides[0], a="1")
+        with sides[1].client() as client:
+            client.config_set("maxmemory", "1mb")
+        try:
+            done = carry_out(rehearsals.request_rehearsal(None, task))
+        finally:
+            with sides[1].client() as client:
+                client.config_set("maxmemory", "0")
+        assert (done.result["fits"], done.passed) == (False, False)
+
+    def test_refusals(self, task: MigrationTask) -> None:
+        with pytest.raises(Conflict) as refusal:
+            rehearsals.request_rehearsal(None, task)
+        assert refusal.value.id == "rehearsal.too_late"
+        MigrationTask.objects.update(status=S.READY)
+        task.refresh_from_db()
+        with pytest.raises(Invalid) as limit:
+            rehearsals.request_rehearsal(None, task, megabytes=0)
+        assert limit.value.field == "megabytes"
