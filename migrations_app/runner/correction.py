@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from migrations_app.choices import InspectionKind
+from migrations_app.engine import errors
 from migrations_app.engine.verify.pair import Stopped
 from migrations_app.engine.verify.repair import Repaired, Repairer
 from migrations_app.models import Difference
@@ -51,8 +52,11 @@ def repair_keys(report: Reporter) -> Result:
             report.progress(number, len(chosen), f"repairing key {number + 1} of {len(chosen)}", **counts)
             try:
                 result = repairer.repair(row.database, bytes(row.key))
-            except Stopped:
+            except (Stopped, errors.ConnectionLost):
                 report.check()
+                if verifications.may_still_write(task.pk):
+                    raise
+                # Released meanwhile: its fence may have closed the connection already.
                 stopped = (
                     "The task may not write to its target any more: the other keys were left as they are."
                 )

@@ -85,7 +85,11 @@ def test_differences_are_found_and_repaired(
     plain.page.goto(f"{path}verifications/")
     expect(plain.page.get_by_text("4 of 2,003 keys differ")).to_be_visible()
     page.goto(path)
-    expect(page.get_by_role("region", name="Verification").or_(page.locator("section", has_text="Verification")).first).to_be_visible()
+    expect(
+        page.get_by_role("region", name="Verification")
+        .or_(page.locator("section", has_text="Verification"))
+        .first
+    ).to_be_visible()
 
 
 def look(visitor: Visitor, picture: Callable[..., None], name: str) -> None:

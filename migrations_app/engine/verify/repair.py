@@ -19,11 +19,11 @@ from enum import StrEnum
 from typing import Final
 
 from migrations_app.engine.abilities import Abilities
-from migrations_app.engine.checkpoint import checkpoint_key
+from migrations_app.engine.checkpoint import checkpoint_key, client_name
 from migrations_app.engine.client import Client
 from migrations_app.engine.downgrade import Downgrade
 from migrations_app.engine.endpoint import Endpoint
-from migrations_app.engine.errors import EngineError, UnsupportedData
+from migrations_app.engine.errors import EngineError, Fenced, UnsupportedData
 from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.loop import origin_key
 from migrations_app.engine.protocol.resp import Reply, ReplyError
@@ -95,6 +95,8 @@ class Repairer:
 
     def _prepare(self) -> None:
         source, target = self._pair.source.client, self._pair.target.client
+        if not isinstance(target, ClusterClient):
+            self._belong(target)
         facts = ServerFacts.of(_node(target, checkpoint_key(self._link)))
         self._able = Abilities.of(facts)
         self._stamp = self._stamp_of_target()
@@ -104,6 +106,19 @@ class Repairer:
             self._stamp,
             modules=has_modules(_node(target, b"")),
         )
+
+    def _belong(self, target: Client) -> None:
+        """Bear the name of the link's owner: a newer one, also the fence of a released task, closes this connection before it begins.
+
+        The epoch is read again behind the name: who has come in between has not seen it.
+        """
+        key = checkpoint_key(self._link)
+        epoch = target.execute("HGET", key, "epoch")
+        if not isinstance(epoch, bytes):
+            return  # no link has been here
+        target.execute("CLIENT", "SETNAME", client_name(self._link, int(epoch)))
+        if target.execute("HGET", key, "epoch") != epoch:
+            raise Fenced(f"{target.endpoint.address}: the link has just got a new owner; nothing was changed")
 
     def close(self) -> None:
         close(self._pair)

@@ -7,8 +7,10 @@ import threading
 import pytest
 
 from migrations_app.demo.writer import Writer
+from migrations_app.engine.errors import ConnectionLost
 from migrations_app.engine.ports import Phase
 from migrations_app.engine.rate import Rate
+from migrations_app.engine.target.opening import open_target
 from migrations_app.engine.verify import Difference, Kind
 from migrations_app.engine.verify.repair import Repaired, Repairer
 from tests.engine.conftest import Shared
@@ -105,6 +107,25 @@ def test_what_agrees_is_not_written(pair: tuple[Server, Server]) -> None:
     finally:
         repairer.close()
     assert compare(source, target).equal
+
+
+def test_a_new_owner_of_the_link_ends_a_repair(pair: tuple[Server, Server]) -> None:
+    """As the fence of a released task does: whoever has taken the link over is not written under."""
+    source, target = pair
+    with RunningLink(source, target) as link:
+        link.wait_until(Phase.INCREMENTAL)
+        link.stop()
+    apply(source, [("SET", "a", "1")])
+    repairer = Repairer(endpoint(source), endpoint(target), "test")
+    taken = open_target(endpoint(target), "test", None, 10.0)
+    try:
+        with pytest.raises(ConnectionLost):
+            repairer.repair(0, b"a")
+    finally:
+        repairer.close()
+        taken.close()
+    with target.client() as client:
+        assert client.get("a") is None
 
 
 def test_an_older_target_gets_what_it_can_read(shared: Shared) -> None:
