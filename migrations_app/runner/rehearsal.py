@@ -83,5 +83,29 @@ def _values(task: MigrationTask, done: Rehearsed) -> dict[str, Any]:
             for one in survey.refused
         ],
         "refused_count": survey.refused_count,
-        "notes": [*([f"Read by its keys: {done.refusal}."] if done.refusal else []), *survey.notes],
+        "notes": [*_notes(done, fits), *survey.notes],
     }
+
+
+def _notes(done: Rehearsed, fits: bool | None) -> list[str]:
+    notes = []
+    if done.refusal:
+        notes.append(
+            f"The source was sampled by its keys, since it cannot be read as a replica reads it: {done.refusal}."
+        )
+    if done.ended in ("bytes", "seconds"):
+        notes.append(
+            "The reading ended at its limit; what is expected of the whole is worked out from the part that was read."
+        )
+    if done.ended == "refused":
+        notes.append("Behind what the engine does not know the snapshot could not be read on.")
+    if fits is False:
+        notes.append(
+            "The target's memory is too small: it has room for "
+            f"{(done.room or 0) / 2**20:,.0f} MB, and the source uses {(done.used_memory or done.bytes) / 2**20:,.0f} MB."
+        )
+    if done.same_names:
+        notes.append(
+            f"{done.same_names:,} of the keys that were looked at have a namesake in the target already."
+        )
+    return notes
