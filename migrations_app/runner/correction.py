@@ -15,7 +15,7 @@ from migrations_app.models import Difference
 from migrations_app.runner.following import follow_of
 from migrations_app.runner.inspections import Reporter, Result, kind
 from migrations_app.runner.sides import endpoint_of
-from migrations_app.services import verifications
+from migrations_app.services import access, verifications
 from migrations_app.services.verification_report import escaped
 
 _SAID = {
@@ -29,7 +29,7 @@ _SAID = {
 def repair_keys(report: Reporter) -> Result:
     task = report.task
     source, target = task.both_sides()
-    verifications.check_access(task, write=True)
+    access.require(task)
     rows = Difference.objects.filter(
         inspection__public_id=report.inspection.parameters["verification"],
         inspection__task=task,

@@ -16,7 +16,7 @@ from migrations_app.engine.rehearsal import Rehearsal, Rehearsed
 from migrations_app.models import MigrationTask
 from migrations_app.runner.inspections import Reporter, Result, kind
 from migrations_app.runner.sides import endpoint_of
-from migrations_app.services import rehearsals, verifications
+from migrations_app.services import access, rehearsals
 from migrations_app.services.verification_report import escaped
 
 _KEY: Final = 200  # bytes of a key that are shown
@@ -27,7 +27,7 @@ _MARGIN: Final = 1.1  # of memory that the target should have beyond what the so
 def rehearse(report: Reporter) -> Result:
     task, asked = report.task, report.inspection.parameters
     source, target = task.both_sides()
-    verifications.check_access(task)
+    access.require_roles(task)
     limit = asked.get("megabytes", rehearsals.MEGABYTES) * 2**20
     report.progress(0, limit, "asking the source for a snapshot")
 

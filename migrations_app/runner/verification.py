@@ -2,7 +2,7 @@
 
 `values` holds what the page shows: `mode`, `result` (equal, different, unsettled), `keys`, `differences` (keys that differ, or
 databases in the quick mode), `listed` of them, `unsettled`, `left_out` (put down to commands that the task leaves out), `by_kind`,
-`databases`, `seconds`, `notes`, `sides`, and `sha256` of the report (`services/verification_report.py`).
+`databases`, `seconds`, `notes`, `sides`; the service adds `sha256` of the report (`services/verification_report.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from migrations_app.runner.configuration import command_choices
 from migrations_app.runner.following import follow_of
 from migrations_app.runner.inspections import Reporter, Result, kind
 from migrations_app.runner.sides import endpoint_of
-from migrations_app.services import verification_report, verifications
+from migrations_app.services import access, verifications
 from migrations_app.services.verifications import LISTED, QUICK, Row
 from portal.models import Instance
 
@@ -51,7 +51,7 @@ def verify_task(report: Reporter) -> Result:
 def _quick(report: Reporter) -> Result:
     task = report.task
     source, target = task.both_sides()
-    verifications.check_access(task)
+    access.require(task)
     started = time.monotonic()
     report.progress(0, 1, "counting the keys of both sides")
 
@@ -83,13 +83,13 @@ def _quick(report: Reporter) -> Result:
         ],
         "seconds": round(time.monotonic() - started, 1),
     }
-    return _finished(report.inspection, values, passed=not unequal)
+    return Result(values, passed=not unequal)
 
 
 def _values(report: Reporter) -> Result:
     task, asked = report.task, report.inspection.parameters
     source, target = task.both_sides()
-    verifications.check_access(task)
+    access.require(task)
     verifications.begin_anew(report.inspection)
     found = _Found(report.inspection, command_choices(task.commands))
     follow = follow_of(task)
@@ -99,7 +99,7 @@ def _values(report: Reporter) -> Result:
         nonlocal checked
         found.flush(force=False)
         if time.monotonic() - checked > _ACCESS_SECONDS:
-            verifications.check_access(task)
+            access.require(task)
             checked = time.monotonic()
         eta = None
         if progress.walked and progress.seconds > 2:
@@ -148,7 +148,7 @@ def _values(report: Reporter) -> Result:
             "The link ended during the verification: what was written to the source since then is a difference."
         )
     values = _common(report.inspection, notes=notes) | _outcome(done, found)
-    return _finished(report.inspection, values, passed=values["result"] == "equal")
+    return Result(values, passed=values["result"] == "equal")
 
 
 def _outcome(done: VerifyReport, found: _Found) -> dict[str, Any]:
@@ -250,7 +250,3 @@ def _common(inspection: Inspection, *, notes: list[str]) -> dict[str, Any]:
 
 def _side(instance: Instance) -> dict[str, str]:
     return {"id": instance.public_id, "name": instance.name, "product": instance.product}
-
-
-def _finished(inspection: Inspection, values: dict[str, Any], *, passed: bool) -> Result:
-    return Result(values | {"sha256": verification_report.digest(inspection, values)}, passed=passed)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from migrations_app.choices import CONFIGURABLE, InspectionKind, TaskStatus
 from migrations_app.models import Inspection, MigrationTask
-from migrations_app.services import inspections, verifications
+from migrations_app.services import access, inspections
 from migrations_app.services.patience import patient
 from portal.errors import Conflict, Invalid
 from portal.services.permissions import require_operator
@@ -50,5 +50,5 @@ def request_rehearsal(
                 id="rehearsal.limit",
                 field=field,
             )
-    verifications.check_access(task)
+    access.require(task, unchanged=UNCHANGED)
     return inspections.request(actor, task, InspectionKind.REHEARSAL, megabytes=megabytes, seconds=seconds)

@@ -17,12 +17,12 @@ from django.utils import timezone
 
 from migrations_app.choices import ACTIVE, HOLDING, InspectionKind, InspectionStatus, LogLevel, TaskStatus
 from migrations_app.models import Difference, Inspection, MigrationTask
-from migrations_app.services import inspections, links
+from migrations_app.services import access, inspections, links, verification_report
 from migrations_app.services.patience import patient
 from portal.choices import EndpointKind
 from portal.errors import Conflict, Invalid, NotFound
 from portal.models import Instance
-from portal.services import audit, roles
+from portal.services import audit
 from portal.services.permissions import require_operator, role_in
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def request_correction(actor: User | None, verification: Inspection, keys: Itera
             advice="Repair the keys by hand, or create a new task.",
             id="correction.not_now",
         )
-    check_access(task, write=True)
+    access.require(task)
     _check_target_free(task)
     if verification.kind != InspectionKind.VERIFICATION or not InspectionStatus(verification.status).is_final:
         raise Conflict(
@@ -207,7 +207,7 @@ def _check_comparable(task: MigrationTask) -> None:
             advice="Finish the set-up of the task first.",
             id="verification.no_sides",
         )
-    check_access(task)
+    access.require(task, unchanged="Nothing was started.")
     if task.source.endpoint.kind == EndpointKind.FILE:
         raise Invalid(
             "The source is a snapshot file, which cannot be asked for its keys: there is nothing to compare with. Nothing was started.",
@@ -222,16 +222,6 @@ def _check_comparable(task: MigrationTask) -> None:
             advice="Wait until the task is in its incremental phase or has ended.",
             id="verification.too_early",
         )
-
-
-def check_access(task: MigrationTask, *, write: bool = False) -> None:
-    """Raises Invalid when a role of another account does not let this task read both sides (write to the target) any more."""
-    source, target = task.both_sides()
-    unchanged = "Nothing was changed."
-    if task.source_role is not None:
-        roles.check_role(task.source_role, task.account, source, task.databases, False, unchanged=unchanged)
-    if task.target_role is not None:
-        roles.check_role(task.target_role, task.account, target, task.databases, write, unchanged=unchanged)
 
 
 def _check_target_free(task: MigrationTask) -> None:
@@ -333,17 +323,16 @@ def may_still_write(task_id: int) -> bool:
     )
     if task is None or TaskStatus(task.status) in _CANNOT_REPAIR:
         return False
-    try:
-        check_access(task, write=True)
-    except Invalid:
-        return False
-    return True
+    return not access.problem(task)
 
 
 def verification_ended(inspection: Inspection) -> None:
-    """Log it, tell those who are to know, and forget the differences of old ones."""
+    """Sum its report up, log it, tell those who are to know, and forget the differences of old ones."""
     task, result = inspection.task, inspection.result
     if inspection.status == InspectionStatus.DONE:
+        # Of what is stored: a result may have been rewritten on its way (services/privacy.py).
+        inspection.result = result | {"sha256": verification_report.digest(inspection, result)}
+        inspection.save(update_fields=["result"])
         number = result.get("differences", 0)
         level = LogLevel.INFO if inspection.passed is not False else LogLevel.WARNING
         links.note(
