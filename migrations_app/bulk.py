@@ -75,7 +75,7 @@ def prospects(kind: Kind, views: Iterable[TaskView], operated: frozenset[int]) -
     """`operated`: the accounts (primary keys) whose tasks the person may operate."""
     found = []
     for view in views:
-        verdict = states.allowed(kind.action, view.status)
+        verdict = view.task.actions[kind.action.value]
         reason = verdict.reason if view.task.account_id in operated else NO_ROLE
         becomes = None if reason else states.leads_to(kind.action, view.task.reached_incremental)
         found.append(Prospect(view, becomes, reason))

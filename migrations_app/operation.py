@@ -26,6 +26,7 @@ from migrations_app.models import (
 )
 from migrations_app.present import TaskView, duration
 from migrations_app.services import inspections, samples
+from migrations_app.services.retry import effective_retry
 from portal.choices import BadgedChoices
 from portal.models import AuditEntry
 
@@ -105,6 +106,11 @@ class Operation:
         return speed.in_force(self.task, timezone.now())
 
     @cached_property
+    def retry(self) -> tuple[int, MigrationTask]:
+        """Minutes that a lost connection is tried again, and the task that sets them: this one, or one that shares a side (R82)."""
+        return effective_retry(self.task)
+
+    @cached_property
     def alerts(self) -> list[TaskAlert]:
         """Those that were told and are not over."""
         return list(
@@ -122,11 +128,6 @@ class Operation:
             return None
         outcomes = Counter(PrecheckItem.objects.filter(inspection=found).values_list("outcome", flat=True))
         return Summary(found, [(one, outcomes[one.value]) for one in Outcome if outcomes[one.value]])
-
-    @cached_property
-    def verification(self) -> Summary | None:
-        found = inspections.newest(self.task, InspectionKind.VERIFICATION)
-        return Summary(found, []) if found else None
 
     @cached_property
     def timeline(self) -> list[Deed]:

@@ -24,7 +24,7 @@ def in_force(task: MigrationTask, now: datetime) -> InForce:
     usual = SpeedClass(task.speed_class)
     if not task.speed_hours:
         return InForce(usual, None)
-    local = now.astimezone(ZoneInfo(task.speed_time_zone))
+    local = now.astimezone(ZoneInfo(task.speed_time_zone or "UTC"))
     for one in task.speed_hours:
         if _covers(one, local.time()):
             return InForce(SpeedClass(one["class"]), _next(local, _clock(one["to"])))

@@ -14,7 +14,8 @@ In the page: `{% include "portal/_list_toolbar.html" with target="#tasks" noun="
 in `<div id="tasks">`, which holds `{% include "portal/_list_head.html" %}` as the table's head, the rows from
 `listing.rows`, and `{% include "portal/_list_pages.html" with target="#tasks" %}` below the table.
 
-A list costs one query for the count, one for the rows, and one for each filter whose choices are not given.
+A list costs one query for the count, one for the keys of the rows, one for the rows, and one for each filter whose choices are not
+given. The keys are found first, alone: what a page shows of other tables is then joined to 25 rows, not to all that are sorted.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 
 PAGE_SIZE = 25
+MAX_KEYS = 20_000  # of what a search has found
 MAX_SEARCH = 200  # characters; a longer text is cut, so that no address makes the database work for minutes
 
 
@@ -119,7 +121,8 @@ class Listing:
     @cached_property
     def page(self) -> Page[Any]:
         """The page asked for; the nearest one for a number that does not exist."""
-        return Paginator(self._selected(), self.page_size).get_page(self._number)
+        rows: Any = _Rows(self._selected(), self._all, once=bool(self.query))
+        return Paginator(rows, self.page_size).get_page(self._number)
 
     @cached_property
     def headers(self) -> list[Header]:
@@ -199,6 +202,41 @@ class Listing:
             return [(str(value), str(label)) for value, label in each.choices]
         values = self._all.order_by(each.field).values_list(each.field, flat=True).distinct()
         return [(str(value), str(value)) for value in values if value not in (None, "")]
+
+
+class _Rows:
+    """What a Paginator takes: counts `selected`, and fetches a slice of it as rows of `everything`.
+
+    `once`: what is looked for is dear to find, so it is found once, with all of its keys, up to MAX_KEYS of them.
+    """
+
+    def __init__(self, selected: QuerySet[Any], everything: QuerySet[Any], *, once: bool) -> None:
+        self._selected = selected
+        self._everything = everything
+        self._once = once
+
+    @cached_property
+    def _keys(self) -> list[Any] | None:
+        if not self._once:
+            return None
+        keys = list(self._selected.values_list("pk", flat=True)[: MAX_KEYS + 1])
+        return keys if len(keys) <= MAX_KEYS else None
+
+    def count(self) -> int:
+        return self._selected.count() if self._keys is None else len(self._keys)
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __getitem__(self, part: slice) -> list[Any]:
+        keys = (
+            self._keys[part] if self._keys is not None else self._selected.values_list("pk", flat=True)[part]
+        )
+        place = {key: number for number, key in enumerate(keys)}
+        if not place:
+            return []
+        found = self._everything.filter(pk__in=list(place)).order_by()
+        return sorted(found, key=lambda row: place[row.pk])
 
 
 def _reversed(field: str) -> str:

@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
-from zoneinfo import ZoneInfo
 
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
+from migrations_app import speed
 from migrations_app.choices import LogLevel, SpeedClass, TaskStatus
 from migrations_app.models import MigrationTask
 from migrations_app.services import links, values
@@ -140,14 +140,7 @@ def live(task_id: int) -> Live | None:
 
 def speed_at(task: MigrationTask, moment: datetime) -> SpeedClass:
     """The class at a moment: that of the range that it lies in, else the task's own. Ranges may cross midnight."""
-    local = moment.astimezone(ZoneInfo(task.speed_time_zone or "UTC"))
-    now = f"{local:%H:%M}"
-    for one in task.speed_hours:
-        begin, end = one["from"], one["to"]
-        within = begin <= now < end if begin < end else now >= begin or now < end
-        if within:
-            return SpeedClass(one["class"])
-    return SpeedClass(task.speed_class)
+    return speed.in_force(task, moment).speed
 
 
 def connections_digest(task: MigrationTask) -> str:

@@ -4,6 +4,7 @@ Each round measures everybody one after the other on the same source; the table 
 itself and uses loopback only.
 
     SETS=A,F,stream ROUNDS=5 SCALE=0.2 SERVER=redis-7.0 FORMAT=json REDIS_SHAKE=PATH REDIS_GUNYU=PATH make bench
+    SETS=pages SCALE=0.1 make bench      # the pages of the migrations on PostgreSQL, alone
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from migrations_app.engine.kernel import COMPILED
-from tests.benchmarks import data, full, stream
+from tests.benchmarks import data, full, pages, stream
 from tests.benchmarks.contenders import Contender, Rival, contenders
 from tests.support.servers import available
 
@@ -28,6 +29,10 @@ def main() -> int:
     letters = (os.environ.get("SETS") or "A,B,C,D,E,F,G,uncompressed,stream").split(",")
     rounds = int(os.environ.get("ROUNDS") or 3)
     scale = float(os.environ.get("SCALE") or 1)
+    if "pages" in letters:
+        told_pages = pages.measure(scale)
+        print(json.dumps(told_pages) if os.environ.get("FORMAT") == "json" else pages.table(told_pages))
+        return 0
     if not any(name.startswith(server) for name in available()):
         print(f"{server} is not there: make servers", file=sys.stderr)
         return 1

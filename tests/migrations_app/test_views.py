@@ -116,15 +116,43 @@ class TestList:
     def test_its_queries_do_not_grow(
         self, browser: Client, make_task: TaskMaker, account: Account, source: Instance
     ) -> None:
-        make_task(S.FULL)
+        def add(numbers: range) -> None:
+            for number in numbers:
+                task = make_task(S.FULL, target=instance(account, f"target-{number}", region=f"r{number}"))
+                TaskAlert.objects.create(
+                    task=task, kind="latency", since=timezone.now(), raised_at=timezone.now()
+                )
+
+        def queries(query: str) -> int:
+            with CaptureQueriesContext(connection) as captured:
+                assert browser.get(f"/migrations/{query}").status_code == 200
+            return len(captured)
+
+        asked = ("", "?q=orders", "?sort=-lag", "?alerts=open&region=r1", "?status=full&account=Payments")
+        add(range(3))
         browser.get("/migrations/")  # the session learns the reader's time zone
-        with CaptureQueriesContext(connection) as first:
-            browser.get("/migrations/")
-        for number in range(12):
-            make_task(S.FULL, target=instance(account, f"target-{number}"))
-        with CaptureQueriesContext(connection) as second:
-            browser.get("/migrations/")
-        assert len(second) == len(first)
+        before = [queries(query) for query in asked]
+        add(range(3, 60))
+        assert [queries(query) for query in asked] == before
+        assert max(before) <= 12
+
+    def test_a_search_that_finds_a_lot(
+        self, browser: Client, make_task: TaskMaker, account: Account, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Found once with all keys, or counted apart: the page is the same."""
+        for number in range(30):
+            make_task(S.COMPLETED, name=f"move {number:02}", target=instance(account, f"target-{number}"))
+        pages = []
+        for most in (20_000, 10):
+            monkeypatch.setattr("portal.listing.MAX_KEYS", most)
+            pages.append(text(browser.get("/migrations/?q=move&sort=name&page=2")))
+        for page in pages:
+            assert "26–30 of 30" in page
+            assert [name for name in ("move 24", "move 25", "move 29") if name in page] == [
+                "move 25",
+                "move 29",
+            ]
+            assert page.index("move 25") < page.index("move 29")
 
     @pytest.mark.parametrize(
         ("query", "found"),
@@ -378,6 +406,26 @@ class TestDetail:
         assert "style=" not in fragment
         MigrationTask.objects.update(status=S.FAILED)
         assert "every 10s" not in text(browser.get(f"/migrations/{task.public_id}/charts/"))
+
+    def test_the_lowest_retry_time_of_a_shared_side_counts(
+        self, browser: Client, make_task: TaskMaker, account: Account
+    ) -> None:
+        task = make_task(S.FULL, retry_minutes=240)
+        assert "in effect" not in text(browser.get(task.get_absolute_url()))
+        other = make_task(S.FULL, name="impatient", retry_minutes=15, target=instance(account, "else"))
+        page = text(browser.get(task.get_absolute_url()))
+        assert "in effect 15 minutes" in page
+        assert other.get_absolute_url() in page
+
+    def test_a_failed_task_says_when_it_is_tried_again(self, browser: Client, make_task: TaskMaker) -> None:
+        task = make_task(S.FAILED, finished_at=timezone.now(), resume_next_at=timezone.now())
+        assert "resumed by itself once its cause has passed" in text(browser.get(task.get_absolute_url()))
+        MigrationTask.objects.update(finished_at=timezone.now() - timedelta(days=8), resume_next_at=None)
+        page = text(browser.get(task.get_absolute_url()))
+        assert "cannot be resumed any more" in page
+        assert "act-resume" not in page
+        sent = {"task": task.public_id, "action": "resume"}
+        assert "failed more than 7 days ago" in text(browser.post("/migrations/bulk/", sent))
 
     def test_a_running_task_polls(self, browser: Client, make_task: TaskMaker) -> None:
         task = make_task(S.FULL)
