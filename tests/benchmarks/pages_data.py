@@ -147,9 +147,8 @@ def _copy(model: type[Model], pk: Any, count: int, **changes: str) -> None:
     """Copies 1 … count of a row; `changes` are columns and the SQL that they are, with `n` as the number of the copy."""
     if count <= 0:
         return
-    columns = [
-        field.column for field in model._meta.concrete_fields if changes.get(field.column) != "DEFAULT"
-    ]
+    known = [str(field.column) for field in model._meta.concrete_fields]
+    columns = [name for name in known if changes.get(name) != "DEFAULT"]
     unknown = set(changes) - set(known)
     assert not unknown, unknown
     names = ", ".join(f'"{name}"' for name in columns)
