@@ -15,16 +15,31 @@ _TROUBLE: Final = (Outcome.FAILED, Outcome.WARNING, Outcome.IGNORED)
 _ORDER: Final = {Outcome.FAILED: 0, Outcome.WARNING: 1, Outcome.IGNORED: 2}
 _HIDDEN: Final = frozenset({"same", "id", "set"})  # of an item's data: for the programs
 _SHOWN: Final = 20
+# Items that can be put right in the set-up as well: the step that does.
+_STEPS: Final = dict.fromkeys(
+    ("network", "raw_ip", "reachable", "authenticated", "tls", "roles", "same_server", "file"), "sides"
+) | dict.fromkeys(
+    ("settings", "phases", "psync", "databases", "same_names", "empty", "notifications"), "objects"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ItemView:
-    """One item, with what somebody has done about it. `repair` is the newest attempt to repair it by the button."""
+    """One item, with what somebody has done about it. `repair` is the newest attempt to repair it by the button.
+
+    `busy`: a repair of the task is under way, and one at a time is possible.
+    """
 
     item: PrecheckItem
     ignored: IgnoredItem | None = None
     repair: Inspection | None = None
     changes: list[AppliedRepair] = field(default_factory=list)
+    busy: bool = False
+
+    @property
+    def step(self) -> str:
+        """The step of the set-up in which it can be put right, too; "" where there is none."""
+        return _STEPS.get(self.item.code.partition(".")[2], "")
 
     @property
     def badge(self) -> Outcome:
@@ -157,6 +172,7 @@ class PrecheckView:
         for change in self.task.repairs.select_related("instance", "by").filter(applied_at__isnull=False):
             changes.setdefault(change.code, []).append(change)
         sides = {"source": self.task.source_id, "target": self.task.target_id}
+        busy = any(not one.status_badge.is_final for one in attempted.values())
         return [
             ItemView(
                 item,
@@ -169,6 +185,7 @@ class PrecheckView:
                 ]
                 if item.repair_code
                 else [],
+                busy,
             )
             for item in self.inspection.items.all()
         ]
