@@ -167,7 +167,7 @@ def request_restore(actor: User | None, task: MigrationTask) -> Inspection:
         raise Conflict(f"{verdict.reason} {UNCHANGED}", id="repair.task_runs")
     if not pending(task).update(restore_wanted=True):
         raise Conflict("No setting of a server is changed for this task.", advice="", id="repair.nothing")
-    return inspections.request(actor, task, InspectionKind.REPAIR, restore=True)
+    return inspections.request(actor, task, InspectionKind.REPAIR, check_roles=False, restore=True)
 
 
 def pending(task: MigrationTask) -> Any:
@@ -192,7 +192,7 @@ def before_delete(actor: User | None, task: MigrationTask) -> None:
 @patient
 def _restore_now(task: MigrationTask) -> Inspection:
     pending(task).update(restore_wanted=True)
-    return inspections.request(None, task, InspectionKind.REPAIR, restore=True)
+    return inspections.request(None, task, InspectionKind.REPAIR, check_roles=False, restore=True)
 
 
 # --- when the task has ended --------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def restore_due(task_id: int) -> None:
     if task is None or hand_over(task):
         return
     with suppress(Conflict):
-        inspections.request(None, task, InspectionKind.REPAIR, restore=True)
+        inspections.request(None, task, InspectionKind.REPAIR, check_roles=False, restore=True)
 
 
 @patient

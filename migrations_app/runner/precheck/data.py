@@ -23,7 +23,7 @@ from migrations_app.runner.precheck.registry import (
     passed,
     warning,
 )
-from migrations_app.runner.precheck.words import counted, listed, size
+from migrations_app.runner.precheck.words import counted, listed, named, size
 from portal.uploads import snapshot_version
 
 checks = Checks()
@@ -235,7 +235,7 @@ def big_keys(ctx: Context, side: Side) -> Finding:
             f"None above {size(BIG_BYTES)} among {counted(looked, 'key')} that were looked at.", keys=looked
         )
     told = listed(
-        f"{name[:64]!r} ({kind}, {size(bytes_)}, database {database})"
+        f"{named(name)} ({kind}, {size(bytes_)}, database {database})"
         for bytes_, database, name, kind in biggest
     )
     if ctx.task.method == Method.SCAN and biggest[0][0] > DUMP_MOST:
@@ -315,7 +315,7 @@ def same_names(ctx: Context, side: Side) -> Finding:
         return passed("No name is on both sides.")
     first = listed(
         (
-            f"{name[:64]!r}" + (f" (database {database})" if database else "")
+            f"{named(name)}" + (f" (database {database})" if database else "")
             for database, name in found.first
         ),
         10,

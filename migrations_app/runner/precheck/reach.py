@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 from typing import Final
 
@@ -33,6 +34,10 @@ def _places(side: Side) -> list[Address]:
     if isinstance(endpoint.lookup, Sentinels):
         return list(endpoint.lookup.addresses)
     return [(endpoint.host, endpoint.port)]
+
+
+def is_loopback(host: str) -> bool:
+    return host == "localhost" or (is_ip(host) and ipaddress.ip_address(host).is_loopback)
 
 
 def _addressed(side: Side) -> None:
@@ -71,7 +76,11 @@ def network(ctx: Context, side: Side) -> Finding:
 def raw_ip(ctx: Context, side: Side) -> Finding:
     """A name survives a change of the address (R16)."""
     _addressed(side)
-    raw = [format_address(host, port) for host, port in _places(side) if is_ip(host)]
+    raw = [
+        format_address(host, port) for host, port in _places(side) if is_ip(host) and not is_loopback(host)
+    ]
+    if not raw and all(is_ip(host) for host, _ in _places(side)):
+        return passed(f"{listed(format_address(*place) for place in _places(side))} is this machine's own.")
     if not raw:
         return passed(f"{listed(format_address(*place) for place in _places(side))} by name.")
     return warning(
@@ -151,6 +160,8 @@ def tls(ctx: Context, side: Side) -> Finding:
     ends: list[tuple[datetime.datetime, str]] = []
     for node in side.nodes:
         der = node.client.connection.certificate
+        if der is None and is_loopback(node.client.endpoint.host):
+            return passed(f"{node.address} is on the worker's machine: nothing leaves it.")
         if der is None:
             return warning(
                 f"The connection to {node.address} is not encrypted: passwords and data can be read on the way.",

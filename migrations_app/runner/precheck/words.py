@@ -38,3 +38,10 @@ def duration(seconds: float) -> str:
     if seconds < 100 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.0f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+def named(key: bytes, most: int = 64) -> str:
+    """The name of a key, shortened: as text where it is text, else with escapes."""
+    text = key[:most].decode("utf-8", "replace")
+    shown = text if text.isprintable() and "\ufffd" not in text else repr(key[:most])[2:-1]
+    return f"“{shown}{'…' if len(key) > most else ''}”"

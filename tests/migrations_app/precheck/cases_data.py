@@ -160,19 +160,19 @@ def small_keys(w: World) -> None:
     write(w, "source", 50)
 
 
-@case("source.big_keys", WARNING, "'big' (string, 80 MiB, database 0)")
+@case("source.big_keys", WARNING, "“big” (string, 80 MiB, database 0)")
 def big_string(w: World) -> None:
     w.do("source", "SETRANGE", "big", 70 * 2**20, "x")
 
 
-@case("source.big_keys", WARNING, "'big' (string, 70 MiB, database 2)")
+@case("source.big_keys", WARNING, "“big” (string, 70 MiB, database 2)")
 def big_string_without_memory_usage(w: World) -> None:
     w.use("source", "redis-3.2")
     with w.source.client(db=2) as client:
         client.setrange("big", 70 * 2**20, b"x")
 
 
-@case("source.big_keys", WARNING, "'many' (hash")
+@case("source.big_keys", WARNING, "“many” (hash")
 def big_hash(w: World) -> None:
     w.patches.setattr(data, "BIG_BYTES", 100_000)
     with w.source.client() as client:
@@ -250,13 +250,13 @@ def other_names(w: World) -> None:
     write(w, "target", 2000, prefix="other")
 
 
-@case("target.same_names", FAILED, "5 keys of the source are in the target already", "b'key:0'")
+@case("target.same_names", FAILED, "5 keys of the source are in the target already", "“key:0”")
 def same_names(w: World) -> None:
     other_names(w)
     write(w, "target", 5)
 
 
-@case("target.same_names", FAILED, "1 key of the source is in the target already", "b'key:0' (database 4)")
+@case("target.same_names", FAILED, "1 key of the source is in the target already", "“key:0” (database 4)")
 def same_name_in_another_database(w: World) -> None:
     other_names(w)
     write(w, "source", 10, database=4)

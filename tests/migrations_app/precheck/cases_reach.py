@@ -31,8 +31,13 @@ def unix(w: World, side: str) -> None:
     w.endpoint(side, unix_path="/run/redis.sock", host="", port=0)
 
 
-@for_each("raw_ip", WARNING, "127.0.0.1", "domain name")
+@for_each("raw_ip", WARNING, "10.1.2.3", "domain name")
 def address(w: World, side: str) -> None:
+    w.endpoint(side, host="10.1.2.3")
+
+
+@for_each("raw_ip", PASSED, "this machine's own")
+def own_address(w: World, side: str) -> None:
     pass
 
 
@@ -104,6 +109,12 @@ def certificate_that_expires(w: World, side: str) -> None:
 
 @for_each("tls", WARNING, "not encrypted")
 def plain(w: World, side: str) -> None:
+    # Servers of tests listen on this machine only.
+    w.patches.setattr("migrations_app.runner.precheck.reach.is_loopback", lambda host: False)
+
+
+@for_each("tls", PASSED, "nothing leaves it")
+def plain_on_this_machine(w: World, side: str) -> None:
     pass
 
 

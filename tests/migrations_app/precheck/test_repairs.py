@@ -17,11 +17,12 @@ from migrations_app.runner import repair as repair_runner
 from migrations_app.services import inspections, repairs, tasks
 from portal.choices import Origin, Role
 from portal.errors import Conflict, Invalid, NotFound, NotPermitted
-from portal.models import Account, AuditEntry, Instance
+from portal.models import AccessRole, Account, AuditEntry, Instance
 from tests.migrations_app.clusters import database
 from tests.migrations_app.conftest import person
 from tests.support.ports import free_port
 
+from .cases_identity import with_role
 from .world import World
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -282,6 +283,15 @@ class TestWhen:
         assert len(repairs.due()) == 1
         repairs.restored(AppliedRepair.objects.get())
         assert not Instance.objects.filter(pk=changed.instance_id).exists()
+
+    def test_put_back_also_when_a_role_was_revoked(self, world: World, changed: AppliedRepair) -> None:
+        """What was changed at the own side does not stay because the other one may not be read any more."""
+        task = changed.task
+        with_role(world, "target", revoked_at=timezone.now())
+        MigrationTask.objects.update(target_role=AccessRole.objects.get(), status=S.RELEASED)
+        for task_id in repairs.due():
+            repairs.restore_due(task_id)
+        assert Inspection.objects.get(task=task).parameters == {"restore": True}
 
     def test_another_task_at_the_server_takes_it_over(self, changed: AppliedRepair) -> None:
         first = changed.task
