@@ -11,8 +11,9 @@ from typing import Final
 
 from django.utils import timezone
 
-from migrations_app.choices import Phases, TaskStatus
+from migrations_app.choices import CONFIGURABLE, Phases, TaskStatus
 from migrations_app.models import LinkProgress, MigrationTask
+from portal.choices import EndpointKind, Origin
 
 S = TaskStatus
 
@@ -81,6 +82,27 @@ class TaskView:
         if source is None and target is None:
             return "source and target not chosen"
         return f"{source.name if source else 'not chosen'} to {target.name if target else 'not chosen'}"
+
+    @property
+    def can_change(self) -> bool:
+        """Whether the settings of a running task may be changed: before it has been started, the set-up does that."""
+        return self.status not in CONFIGURABLE and self.status not in (
+            S.PRECHECKING,
+            S.COMPLETED,
+            S.RELEASED,
+        )
+
+    @property
+    def own_sides(self) -> list[tuple[str, str]]:
+        """(source or target, its name) of those that belong to the task alone, and are reached by an address."""
+        sides = [("source", self.task.source), ("target", self.task.target)]
+        return [
+            (side, instance.name)
+            for side, instance in sides
+            if instance is not None
+            and instance.origin == Origin.SELF_HOSTED
+            and instance.endpoint.kind != EndpointKind.FILE
+        ]
 
     @property
     def closed_actions(self) -> list[tuple[str, str]]:

@@ -122,6 +122,14 @@ ROWS = [
         post=(302, 422, 422, 302, 302, 302),
         data=lambda world: {"account": world.account.public_id},
     ),
+    Row("task_settings", FULL, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 422, 422, 422)),
+    # A side of the fleet is changed on its own page.
+    Row(
+        "task_connection",
+        lambda world: FULL(world) | {"side": "source"},
+        get=(302, 404, 403, 302, 302, 302),
+        post=(302, 404, 403, 302, 302, 302),
+    ),
     Row("task_charts", FULL, get=(302, 404, 200, 200, 200, 200)),
     Row("task_log", FULL, get=(302, 404, 200, 200, 200, 200)),
     Row("task_log_tail", FULL, get=(302, 404, 204, 204, 204, 204)),
