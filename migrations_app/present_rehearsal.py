@@ -22,11 +22,7 @@ class TypeRow:
 
 
 class RehearsalView:
-    """The newest rehearsal of a task; `inspection` is None before the first one.
-
-    Its result: `{"keys", "bytes", "seconds", "sampled_keys", "refused": [{"key", "type", "reason"}], "refused_count",
-    "by_type": {type: {"keys", "bytes"} or keys}, "largest": [{"key", "type", "bytes"}]}`; any of them may be missing.
-    """
+    """The newest rehearsal of a task; `inspection` is None before the first one. `runner/rehearsal.py` says what its result holds."""
 
     def __init__(self, task: MigrationTask) -> None:
         self.task = task
@@ -76,6 +72,15 @@ class RehearsalView:
         return int(self.result.get("refused_count", len(self.refused)))
 
     @property
+    def fits(self) -> bool | None:
+        """Whether the target has room for it all; None where that is not known."""
+        return self.result.get("fits")
+
+    @property
+    def notes(self) -> list[str]:
+        return list(self.result.get("notes") or ())
+
+    @property
     def refused_more(self) -> int:
         return max(0, self.refused_count - len(self.refused))
 
@@ -98,10 +103,17 @@ class RehearsalView:
         """One sentence for the pages that only mention it."""
         if not self.is_done:
             return ""
-        found = f"{self.keys:,} keys" if self.keys is not None else "The size is not known"
+        found = (
+            f"{self.keys:,} {'key' if self.keys == 1 else 'keys'}"
+            if self.keys is not None
+            else "The size is not known"
+        )
         if self.time:
             found += f", {self.time} for the full phase"
+        trouble = []
         if self.refused_count:
             keys = "key that the target" if self.refused_count == 1 else "keys that the target"
-            return f"{found}, and {self.refused_count:,} {keys} cannot take."
-        return f"{found}, and nothing that the target cannot take."
+            trouble.append(f"{self.refused_count:,} {keys} cannot take")
+        if self.fits is False:
+            trouble.append("more than the target has room for")
+        return f"{found}, and {' and '.join(trouble) or 'nothing that the target cannot take'}."

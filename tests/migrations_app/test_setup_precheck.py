@@ -356,6 +356,17 @@ class TestRehearsal:
         summary = "120,345 keys, about 1 min for the full phase, and 12 keys that the target cannot take."
         assert summary in text(browser.get(url(task)))
 
+    def test_too_little_room_is_told(self, browser: Client, task: MigrationTask) -> None:
+        Inspection.objects.create(
+            task=task, kind=InspectionKind.REHEARSAL, status=InspectionStatus.DONE, finished_at=timezone.now(),
+            passed=False, result={"keys": 1, "bytes": 5, "seconds": 0.2, "fits": False, "notes": ["It is too small."]},
+        )  # fmt: skip
+        page = text(browser.get(self.address(task)))
+        assert "The target does not have room for it all." in page
+        assert "It is too small." in page
+        summary = "1 key, less than a second for the full phase, and more than the target has room for."
+        assert summary in text(browser.get(url(task)))
+
     def test_is_no_gate(self, browser: Client, task: MigrationTask) -> None:
         browser.post(self.address(task))
         Inspection.objects.update(status=InspectionStatus.FAILED, failure_message="The source was gone.")
