@@ -110,7 +110,10 @@ def request_verification(
                 id="verification.rate",
                 field=field,
             )
-    _check_comparable(task)
+    # As it is now, not as the caller has loaded it.
+    _check_comparable(
+        MigrationTask.objects.select_related("source__endpoint", "target__endpoint").get(pk=task.pk)
+    )
     return inspections.request(
         actor,
         task,

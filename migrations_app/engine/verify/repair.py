@@ -38,7 +38,7 @@ from migrations_app.engine.verify.settling import Follow, Settling
 ATTEMPTS: Final = 20
 MOST: Final = 256 * 1024 * 1024  # bytes of a payload that are held in memory
 _REACH_SECONDS: Final = 30.0  # for the link to come to where the source is
-_STEP: Final = 0.05
+_STEP: Final = 0.02
 _BUSY: Final = "the key is written so often that it could not be repaired without harm; nothing was changed"
 
 
@@ -86,16 +86,20 @@ class Repairer:
         self._should_stop = should_stop
         self._tolerance = ttl_tolerance_ms
         self._selected = 0
+        self._state: Client | None = (
+            None  # a second connection, to what the link keeps in database 0 of the target
+        )
         self._pair = connect(source, target, timeout, self._tick)
         try:
             self._prepare()
         except BaseException:
-            close(self._pair)
+            self.close()
             raise
 
     def _prepare(self) -> None:
         source, target = self._pair.source.client, self._pair.target.client
         if not isinstance(target, ClusterClient):
+            self._state = Client(target.endpoint, timeout=target.timeout)
             self._belong(target)
         facts = ServerFacts.of(_node(target, checkpoint_key(self._link)))
         self._able = Abilities.of(facts)
@@ -122,6 +126,8 @@ class Repairer:
 
     def close(self) -> None:
         close(self._pair)
+        if self._state is not None:
+            self._state.close()
 
     def repair(self, database: int, key: bytes) -> RepairResult:
         """Look again, and write if the key still differs; then look once more."""
@@ -200,12 +206,19 @@ class Repairer:
                 2 * (self._follow.lag() or 0.5) + 0.5
             )  # the looks afterwards tell whether it was enough
             return
-        while not self._follow.reached(offset):
+        while not self._reached(offset):
             if time.monotonic() > until:
                 raise UnsupportedData(
                     f"the link has not come to where the source is within {_REACH_SECONDS:g} s; nothing was changed"
                 )
             self._pause(_STEP)
+
+    def _reached(self, offset: int) -> bool:
+        """By the checkpoint, which moves with each write; what holds nothing to write may move the worker's report alone."""
+        applied = self._state.execute("HGET", checkpoint_key(self._link), "offset") if self._state else None
+        if isinstance(applied, bytes) and applied.isdigit() and int(applied) >= offset:
+            return True
+        return self._follow is None or bool(self._follow.reached(offset))
 
     def _read(self, source: Client, key: bytes) -> tuple[bytes, int, bool] | None:
         """(payload, expiry in ms or 0, whether that is absolute); None where there is no such key."""
@@ -249,16 +262,10 @@ class Repairer:
 
         It stands in database 0, so elsewhere the transaction goes there and back.
         """
-        client = self._pair.target.client
-        if isinstance(client, ClusterClient):
-            return []
-        name = origin_key(self._link)
-        selected = self._selected
-        client.execute("SELECT", 0)
-        try:
-            names = client.execute("GET", name)
-        finally:
-            client.execute("SELECT", selected)
+        if self._state is None:
+            return []  # a cluster: the marker has a slot of its own
+        selected, name = self._selected, origin_key(self._link)
+        names = self._state.execute("GET", name)
         if not isinstance(names, bytes):
             return []
         return [("SELECT", "0"), ("SET", name, names), ("SELECT", str(selected))]
