@@ -12,7 +12,15 @@ from pydantic import Field
 from migrations_app.choices import CONFIGURABLE, InspectionKind, LogLevel, TaskStatus
 from migrations_app.describe import difference_values, inspection_values, item_values, task_values
 from migrations_app.models import Inspection, MigrationTask, PrecheckItem
-from migrations_app.services import inspections, named_sides, prechecks, running, tasks, verifications
+from migrations_app.services import (
+    inspections,
+    named_sides,
+    prechecks,
+    repairs,
+    running,
+    tasks,
+    verifications,
+)
 from migrations_app.states import Action
 from portal.api import PAGE, ApiRequest, Limit, account_of, in_account, once, scope
 from portal.errors import Conflict, Invalid, NotFound
@@ -389,6 +397,23 @@ def precheck_ignore(request: ApiRequest, task_id: str, data: IgnoreIn) -> dict[s
     task = _task(request, task_id)
     prechecks.ignore_item(request.user, _failed_item(task, data.code, data.side), data.reason)
     return task_values(_task(request, task_id))
+
+
+class RepairIn(Schema):
+    code: str
+    side: str = ""
+    confirmation: str = Field("", description="The name of the target, where the repair clears it.")
+
+
+@router.post(
+    "/{task_id}/precheck/repair", response={202: InspectionOut}, summary="Apply the repair of an item"
+)
+@scope(WRITE)
+def precheck_repair(request: ApiRequest, task_id: str, data: RepairIn) -> Status[dict[str, Any]]:
+    """A setting that is changed on a server is put back after the task. What was cleared is gone."""
+    item = _failed_item(_task(request, task_id), data.code, data.side)
+    asked = repairs.request_repair(request.user, item, confirmation=data.confirmation)
+    return Status(202, inspection_values(asked))
 
 
 @router.post(

@@ -95,6 +95,14 @@ API_ROWS = [
         lambda world: {"code": "target.eviction", "side": "target", "reason": "a cache"},
         scope=WRITE,
     ),
+    ApiRow(
+        "post",
+        "/migrations/{task_id}/precheck/repair",
+        changed(409),  # it has no repair of its own
+        READY,
+        lambda world: {"code": "target.eviction", "side": "target"},
+        scope=WRITE,
+    ),
     ApiRow("post", "/migrations/{task_id}/rehearsal", changed(202), READY, scope=WRITE),
     ApiRow("post", "/migrations/{task_id}/verification", changed(202), FAILED, nothing, scope=WRITE),
     ApiRow("get", "/migrations/{task_id}/inspections", LOOK, READY, scope=READ),
