@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.forms.utils import ErrorDict
 
+from migrations_app.forms.other_account import ACCOUNT, OtherAccountForm
 from migrations_app.models import MigrationTask, SnapshotFile
 from portal.choices import EndpointKind, Origin
 from portal.connection_forms import ConnectionForm
@@ -80,7 +81,7 @@ class DraftForm(StyledForm):
         return chosen.first()
 
 
-class SideForm(ConnectionForm):
+class SideForm(OtherAccountForm, ConnectionForm):
     """`side` is source or target. Unbound it shows what the task has; what was typed and not saved comes as `typed`."""
 
     origin = forms.ChoiceField(label="Type", widget=forms.RadioSelect)
@@ -139,7 +140,10 @@ class SideForm(ConnectionForm):
         self.fields["origin"].choices = self._origins()  # type: ignore[attr-defined]
         self.fields["origin"].widget.attrs["class"] = "form-check-input"
         self.fields["instance"].is_asked = self.fields["upload"].is_asked = True  # type: ignore[attr-defined]
+        for name in ("owner_account", "role_name", "covered"):
+            self.fields[name].is_asked = True  # type: ignore[attr-defined]
         self._offer()
+        self.offer_covered()
         folder = settings.SNAPSHOT_FOLDER
         if folder:
             self.fields["file_path"].help_text = f"Below {folder}."
@@ -149,10 +153,12 @@ class SideForm(ConnectionForm):
     # --- What is offered ----------------------------------------------------------------------------------------------
 
     def _origins(self) -> list[tuple[str, str]]:
-        found = [(FLEET, "In the fleet"), (SELF_HOSTED, "Self-hosted")]
+        found = [(FLEET, "In the fleet"), (ACCOUNT, "Another account"), (SELF_HOSTED, "Self-hosted")]
         return [*found, (FILE, "Snapshot file")] if self.side == "source" else found
 
     def _initial(self, own: Any) -> dict[str, Any]:
+        if (across := self.initial_of_account()) is not None:
+            return across
         if own is None:
             shown = self.current.public_id if self.current is not None else None
             # Most often something outside comes into the fleet.
@@ -224,6 +230,7 @@ class SideForm(ConnectionForm):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean()
+        self.check_account(data)
         if data.get("origin") == FLEET and not self.errors and not data.get("instance"):
             self.add_error("instance", f"Choose the instance that is the {self.side}.")
         if data.get("origin") == FILE and not self.errors:
@@ -242,6 +249,7 @@ class SideForm(ConnectionForm):
             FLEET: ("instance",),
             SELF_HOSTED: ("address", "sentinels", "master_name", "password"),
             FILE: ("file_path",),
+            ACCOUNT: ("owner_account", "role_name"),
         }
         values = [self.data.get(self.add_prefix(name), "") for name in names.get(str(origin), ())]
         return not any(values) and not self.files.get(self.add_prefix("upload")) and self.current is None

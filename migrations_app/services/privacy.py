@@ -21,6 +21,8 @@ from portal.models import Endpoint, Instance
 
 HIDDEN: Final = "(address not shown)"
 # Texts for people in a JSON result; elsewhere in it (names of keys, for example) only what is known is rewritten.
+# Places in a JSON result: of the other account's side they are replaced whatever they hold.
+PLACES: Final = frozenset({"address", "addresses", "host", "hosts", "node", "nodes", "master", "replica_of"})
 PROSE: Final = frozenset({"message", "advice", "found", "repair", "label", "error", "reason", "note"})
 
 _IPV4: Final = r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?::\d{1,5})?(?![\w.]*\d)"
@@ -30,9 +32,13 @@ _ADDRESS: Final = re.compile(f"{_IPV6}|{_IPV4}|{_NAMED}")
 
 
 class Scrubber:
-    """`names`: address → what to say instead; `keep`: addresses that may be shown (of the own side, of the worker)."""
+    """`names`: address → what to say instead; `keep`: addresses that may be shown (of the own side, of the worker); `sides`: the
+    other account's, each with the name of its instance."""
 
-    def __init__(self, names: Mapping[str, str], keep: Iterable[str] = ()) -> None:
+    def __init__(
+        self, names: Mapping[str, str], keep: Iterable[str] = (), sides: Mapping[str, str] | None = None
+    ) -> None:
+        self._sides = dict(sides or {})
         self._keep = {one for one in keep if one}
         self._names = {text: name for text, name in names.items() if text and text not in self._keep}
         # The longest first: host and port before the host alone.
@@ -47,14 +53,19 @@ class Scrubber:
         """Without those, and without anything else that looks like an address."""
         return _ADDRESS.sub(self._judged, self.known(text))
 
-    def value(self, value: Any, key: str = "") -> Any:
-        """JSON with every string in it rewritten."""
+    def value(self, value: Any, key: str = "", side: str = "") -> Any:
+        """JSON with every string in it rewritten. `side`: the name of the other account's instance that it is about."""
         if isinstance(value, str):
-            return self.text(value) if key in PROSE else self.known(value)
+            if side and key in PLACES:
+                return side
+            return self.text(value) if key in PROSE or key in PLACES else self.known(value)
         if isinstance(value, Mapping):
-            return {self.known(str(name)): self.value(one, str(name)) for name, one in value.items()}
+            return {
+                self.known(str(name)): self.value(one, str(name), self._sides.get(str(name), side))
+                for name, one in value.items()
+            }
         if isinstance(value, (list, tuple)):
-            return [self.value(one, key) for one in value]
+            return [self.value(one, key, side) for one in value]
         return value
 
     def _judged(self, match: re.Match[str]) -> str:
@@ -77,14 +88,16 @@ def of_task(task_id: int, *, keep: Iterable[str] = ()) -> Scrubber | None:
 def of(task: MigrationTask, *, keep: Iterable[str] = ()) -> Scrubber | None:
     names: dict[str, str] = {}
     shown = list(keep)
-    for instance in (task.source, task.target):
+    sides = {}
+    for side, instance in (("source", task.source), ("target", task.target)):
         if instance is None:
             continue
         if instance.account_id == task.account_id:
             shown += _addresses(instance)
         else:
             names |= dict.fromkeys(_addresses(instance), instance.name)
-    return Scrubber(names, shown) if names else None
+            sides[side] = instance.name
+    return Scrubber(names, shown, sides) if sides else None
 
 
 def clean_items(inspection: Inspection) -> None:

@@ -13,7 +13,7 @@ from migrations_app.services import snapshots, tasks
 from migrations_app.services.patience import patient
 from portal.choices import EndpointKind, Origin
 from portal.keys import CredentialUnreadable
-from portal.models import ConnectionTemplate, Instance
+from portal.models import AccessRole, ConnectionTemplate, Instance
 from portal.services import connections
 from portal.services.connections import ConnectionParams
 from portal.services.permissions import require_operator
@@ -33,6 +33,15 @@ def choose_instance(actor: User | None, task: MigrationTask, side: Side, instanc
     if getattr(task, f"{side}_id") == instance.pk:
         return task
     return tasks.configure(actor, task, **{side: instance})
+
+
+def choose_covered(
+    actor: User | None, task: MigrationTask, side: Side, instance: Instance, role: AccessRole | None
+) -> MigrationTask:
+    """An instance of another account, under a role of it. Raises as `tasks.configure`."""
+    if getattr(task, f"{side}_id") == instance.pk and getattr(task, f"{side}_role") == role:
+        return task
+    return tasks.configure(actor, task, **{side: instance, f"{side}_role": role})
 
 
 def enter(actor: User | None, task: MigrationTask, side: Side, params: ConnectionParams) -> MigrationTask:

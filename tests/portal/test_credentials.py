@@ -69,7 +69,7 @@ class TestRotation:
         call_command("rotate_credentials", stdout=io.StringIO())
         settings.CREDENTIAL_KEYS = [new]
         assert Endpoint.objects.get(pk=endpoint.pk).password.reveal() == PASSWORD
-        assert AuditEntry.objects.get().details == {"rotated": 2, "unreadable": 0}
+        assert AuditEntry.objects.get().details == {"rotated": 3, "unreadable": 0}
 
     def test_a_lost_key_is_told_and_nothing_is_destroyed(self, world: World, settings: Settings) -> None:
         before = raw(world.instance.endpoint)
@@ -77,7 +77,7 @@ class TestRotation:
         settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]
         with pytest.raises(keys.CredentialUnreadable):
             Endpoint.objects.get(pk=world.instance.endpoint.pk).password.reveal()
-        with pytest.raises(CommandError, match="2 credentials could not be decrypted"):
+        with pytest.raises(CommandError, match="3 credentials could not be decrypted"):
             call_command("rotate_credentials", stdout=io.StringIO(), stderr=io.StringIO())
         assert raw(world.instance.endpoint) == before
         settings.CREDENTIAL_KEYS = old

@@ -241,7 +241,7 @@ class TestVisibility:
         for role, names in (
             ("outsider", ["search-index"]),
             ("viewer", ["sessions"]),
-            ("admin", ["search-index", "sessions"]),
+            ("admin", ["parcels", "search-index", "sessions"]),
         ):
             rows = Instance.objects.visible_to(world.user(role)).order_by("name")
             assert [row.name for row in rows] == names

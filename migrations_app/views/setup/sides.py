@@ -13,6 +13,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 
 from migrations_app.choices import InspectionStatus
+from migrations_app.forms.other_account import ACCOUNT
 from migrations_app.forms.sides import FILE, FLEET, NameForm, SideForm
 from migrations_app.models import Inspection, MigrationTask
 from migrations_app.services import connectivity, inspections, sides, snapshots, tasks
@@ -81,6 +82,7 @@ def _save(request: HtmxHttpRequest, task: MigrationTask) -> HttpResponse:
         try:
             task = _store(request, task, side, forms[side])
         except ServiceError as error:
+            error.field = forms[side].refused(error)
             forms[side].add_refusal(error)
             status = error.status
         except CredentialUnreadable:
@@ -101,6 +103,8 @@ def _store(request: HtmxHttpRequest, task: MigrationTask, side: Side, form: Side
     data = form.cleaned_data
     if data["origin"] == FLEET:
         return sides.choose_instance(request.user, task, side, data["instance"])
+    if data["origin"] == ACCOUNT:
+        return sides.choose_covered(request.user, task, side, data["covered"], form.role)
     if data["origin"] != FILE:
         return sides.enter(request.user, task, side, form.params())
     arrived = data.get("upload")
@@ -230,7 +234,7 @@ def _raw(task: MigrationTask) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for side in SIDES:
         instance: Instance | None = getattr(task, side)
-        if instance is not None:
+        if instance is not None and instance.account_id == task.account_id:
             try:
                 raw = connections.params_of_connection(instance.endpoint).raw_addresses
             except CredentialUnreadable:
@@ -275,7 +279,14 @@ def _test(task: MigrationTask) -> dict[str, Any]:
         "passed": connectivity.is_passed(task),
         "nobody": waiting and test is not None and timezone.now() - test.created_at > PATIENCE,
         "next_step": shell.ORDER[1],
-        "outbound": sorted({address for answer in answers for address in answer.told.get("addresses", ())}),
+        "outbound": sorted(
+            {
+                address
+                for answer in answers
+                if answer.instance.account_id == task.account_id
+                for address in answer.told.get("addresses", ())
+            }
+        ),
         "unix": [answer.instance for answer in answers if answer.instance.endpoint.unix_path],
         "files": [
             answer.instance for answer in answers if answer.instance.endpoint.kind == EndpointKind.FILE
