@@ -379,6 +379,22 @@ def test_nobody_listens_any_more(pair: tuple[Server, Server], fault_proxy: MakeP
     assert str(proxy.port) in error.message
 
 
+def test_the_retry_time_changes_while_it_tries_again(
+    pair: tuple[Server, Server], fault_proxy: MakeProxy
+) -> None:
+    source, target = pair
+    proxy = fault_proxy(target)
+    seconds = [7200.0]
+    with RunningLink(source, proxy, retry_seconds=7200.0, retry_now=lambda: seconds[0], timeout=2.0) as link:
+        link.wait_caught_up()
+        proxy.refuse()
+        proxy.cut()
+        wait_for(lambda: link.progress.reconnects >= 3)
+        assert link.running
+        seconds[0] = 0.5
+        assert link.failure().id == "link.retry_time_exceeded"
+
+
 def test_a_source_that_is_no_port_at_all(pair: tuple[Server, Server]) -> None:
     """With a patient start the link goes on trying for the retry time."""
     with RunningLink(
