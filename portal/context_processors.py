@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
 
 from portal import navigation
+from portal.services.inbox import unread_count
 
 
 def console(request: HttpRequest) -> dict[str, Any]:
@@ -23,4 +25,6 @@ def console(request: HttpRequest) -> dict[str, Any]:
         if user.is_staff or not entry.staff_only:
             sections.setdefault(entry.section, []).append((entry, entry.is_current(current)))
     context["nav_sections"] = list(sections.items())
+    # Asked for by the frame of a page only: fragments, of which a page fetches many, do not count.
+    context["unread_count"] = SimpleLazyObject(lambda: unread_count(user))
     return context

@@ -7,7 +7,20 @@ from django.contrib.auth import views as auth_views
 from django.urls import URLPattern, URLResolver, include, path
 
 from portal.api import PREFIX, api, open_to_tokens
-from portal.views import accounts, audit, health, home, instances, profile, roles, templates, tokens
+from portal.views import (
+    accounts,
+    audit,
+    contacts,
+    deliveries,
+    health,
+    home,
+    inbox,
+    instances,
+    profile,
+    roles,
+    templates,
+    tokens,
+)
 
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
@@ -52,6 +65,39 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="template_delete",
     ),
     path("accounts/<slug:public_id>/roles/new/", roles.role_create, name="account_role_create"),
+    path("accounts/<slug:public_id>/contacts/new/", contacts.contact_create, name="account_contact_create"),
+    path("accounts/<slug:public_id>/contacts/<int:contact_id>/", contacts.contact, name="account_contact"),
+    path(
+        "accounts/<slug:public_id>/contacts/<int:contact_id>/edit/",
+        contacts.contact_edit,
+        name="account_contact_edit",
+    ),
+    path(
+        "accounts/<slug:public_id>/contacts/<int:contact_id>/delete/",
+        contacts.contact_delete,
+        name="account_contact_delete",
+    ),
+    path(
+        "accounts/<slug:public_id>/contacts/<int:contact_id>/test/",
+        contacts.contact_test,
+        name="account_contact_test",
+    ),
+    path(
+        "accounts/<slug:public_id>/contacts/<int:contact_id>/channels/<int:channel_id>/secret/",
+        contacts.secret_rotate,
+        name="account_contact_secret",
+    ),
+    path("accounts/<slug:public_id>/deliveries/", deliveries.delivery_list, name="account_deliveries"),
+    path(
+        "accounts/<slug:public_id>/deliveries/<int:delivery_id>/again/",
+        deliveries.redeliver,
+        name="account_redeliver",
+    ),
+    path("instances/<slug:public_id>/contacts/", contacts.instance_contacts, name="instance_contacts"),
+    path("inbox/", inbox.inbox_list, name="inbox"),
+    path("inbox/read/", inbox.mark_all, name="inbox_read_all"),
+    path("inbox/<slug:public_id>/", inbox.message, name="inbox_message"),
+    path("inbox/<slug:public_id>/mark/", inbox.mark, name="inbox_mark"),
     path("roles/<slug:public_id>/", roles.role_detail, name="account_role"),
     path("roles/<slug:public_id>/edit/", roles.role_edit, name="account_role_edit"),
     path("roles/<slug:public_id>/revoke/", roles.role_revoke, name="account_role_revoke"),

@@ -126,3 +126,12 @@ class Delivery(models.Model):
 
     def __str__(self) -> str:
         return f"{self.notification} by {self.kind}"
+
+    @property
+    def status_badge(self) -> DeliveryStatus:
+        return DeliveryStatus(self.status)
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing more is tried unless somebody asks for it."""
+        return self.status in (DeliveryStatus.SENT, DeliveryStatus.FAILED)

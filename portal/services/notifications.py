@@ -42,33 +42,42 @@ def notify(
     made = []
     with transaction.atomic():
         for contact in contacts:
-            if category not in contact.categories:
-                continue
-            channels = reach_of(contact)
-            has_inbox = any(channel.kind == ChannelKind.INBOX for channel in channels)
-            notification, is_new = Notification.objects.get_or_create(
-                contact=contact,
-                occasion=occasion[:200],
-                defaults={
-                    "account_id": contact.account_id,
-                    "user_id": contact.user_id if has_inbox else None,
-                    "category": category,
-                    "urgent": urgent,
-                    "subject": " ".join(message.subject.split())[:200],
-                    "text": message.text,
-                    "html": message.html,
-                    "url": message.url[:300],
-                    "payload": dict(message.payload or {}),
-                    "attachments": [dict(one) for one in message.attachments],
-                },
-            )
-            if is_new:
-                made.append(notification)
-                send_on(notification, contact, channels)
+            if category in contact.categories:
+                told = tell(contact, occasion, category, message, urgent=urgent)
+                if told is not None:
+                    made.append(told)
     return made
 
 
-def send_on(notification: Notification, contact: Contact, channels: Iterable[Channel]) -> None:
+def tell(
+    contact: Contact, occasion: str, category: Category, message: Message, *, urgent: bool = False
+) -> Notification | None:
+    """One contact, whatever it wants to hear of. None if it was told of this occasion before. Call it inside a transaction."""
+    channels = reach_of(contact)
+    has_inbox = any(channel.kind == ChannelKind.INBOX for channel in channels)
+    notification, is_new = Notification.objects.get_or_create(
+        contact=contact,
+        occasion=occasion[:200],
+        defaults={
+            "account_id": contact.account_id,
+            "user_id": contact.user_id if has_inbox else None,
+            "category": category,
+            "urgent": urgent,
+            "subject": " ".join(message.subject.split())[:200],
+            "text": message.text,
+            "html": message.html,
+            "url": message.url[:300],
+            "payload": dict(message.payload or {}),
+            "attachments": [dict(one) for one in message.attachments],
+        },
+    )
+    if not is_new:
+        return None
+    _send_on(notification, contact, channels)
+    return notification
+
+
+def _send_on(notification: Notification, contact: Contact, channels: Iterable[Channel]) -> None:
     """A delivery for each channel that leaves the console. The inbox has it by being there."""
     now = timezone.now()
     quiet_until = None if notification.urgent else end_of_quiet_hours(contact, now)

@@ -23,7 +23,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 
 from portal import icons
-from portal.choices import BadgedChoices
+from portal.choices import BadgedChoices, Category
 
 register = template.Library()
 
@@ -58,6 +58,12 @@ def with_icon(member: BadgedChoices) -> SafeString:
 def action_label(action: str) -> str:
     """An action of the audit log for people: `instance.status_changed` as "Instance status changed"."""
     return action.replace(".", " ").replace("_", " ").capitalize()
+
+
+@register.filter
+def category_label(value: str) -> str:
+    """A value of portal.choices.Category for people."""
+    return str(Category(value).label) if value in Category.values else value
 
 
 @register.simple_tag(name="time")

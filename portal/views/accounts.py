@@ -132,6 +132,7 @@ def _page(request: HtmxHttpRequest, account: Account, *, status: int = 200, **fo
         "history": AuditEntry.objects.filter(account=account)[:10],
         "granted": _with_coverage(account.access_roles).select_related("trusted_account"),
         "trusted": _with_coverage(account.trusted_by).select_related("account"),
+        "contacts": account.contacts.prefetch_related("channels").select_related("user"),
         "rename_form": AccountForm(initial={"name": account.name}),
         "member_form": MemberForm(),
         **forms,

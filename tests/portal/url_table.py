@@ -15,7 +15,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from portal.models import AccessRole, ConnectionTemplate, RoleCoverage
+from portal.models import (
+    AccessRole,
+    Channel,
+    ConnectionTemplate,
+    Contact,
+    Delivery,
+    Notification,
+    RoleCoverage,
+)
 from portal.services import tokens
 from tests.portal.world import World
 
@@ -105,6 +113,47 @@ def template(world: World) -> dict[str, Any]:
 
 def template_data(world: World) -> dict[str, Any]:
     return {"name": "new", "server_kind": "server", "address": "127.0.0.1:6379", "login": "none"}
+
+
+def contact(world: World) -> dict[str, Any]:
+    row, _ = Contact.objects.get_or_create(
+        account=world.account,
+        name="On call",
+        defaults={"email": "oncall@example.org", "categories": ["tasks"]},
+    )
+    Channel.objects.get_or_create(contact=row, kind="mail")
+    return account(world) | {"contact_id": row.pk}
+
+
+def webhook(world: World) -> dict[str, Any]:
+    found = contact(world)
+    channel, _ = Channel.objects.get_or_create(contact_id=found["contact_id"], kind="webhook")
+    return found | {"channel_id": channel.pk}
+
+
+def new_contact(world: World) -> dict[str, Any]:
+    return {"name": "Second", "email": "second@example.org", "time_zone": "UTC", "order": "1"}
+
+
+def delivery(world: World) -> dict[str, Any]:
+    row = Contact.objects.get(pk=contact(world)["contact_id"])
+    told, _ = Notification.objects.get_or_create(
+        account=world.account, contact=row, occasion="x", defaults={"category": "tasks", "subject": "x"}
+    )
+    sent, _ = Delivery.objects.get_or_create(
+        notification=told, channel=row.channels.first(), defaults={"kind": "mail", "status": "sent"}
+    )
+    return account(world) | {"delivery_id": sent.pk}
+
+
+def owners_message(world: World) -> dict[str, Any]:
+    told, _ = Notification.objects.get_or_create(
+        account=world.account,
+        user=world.user("owner"),
+        occasion="y",
+        defaults={"category": "tasks", "subject": "x"},
+    )
+    return {"public_id": told.public_id}
 
 
 ROWS = [
@@ -209,5 +258,42 @@ ROWS = [
         data=template_data,
     ),
     Row("template_delete", template, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
+    Row(
+        "account_contact_create",
+        account,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+        data=new_contact,
+    ),
+    Row("account_contact", contact, get=(302, 404, 200, 200, 200, 200)),
+    Row(
+        "account_contact_edit",
+        contact,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+        data=new_contact,
+    ),
+    Row(
+        "account_contact_delete",
+        contact,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+    ),
+    Row("account_contact_test", contact, post=(302, 404, 403, 302, 302, 302)),
+    # The answer shows the secret, once.
+    Row("account_contact_secret", webhook, post=(302, 404, 403, 200, 200, 200)),
+    Row("account_deliveries", account, get=(302, 404, 200, 200, 200, 200)),
+    Row("account_redeliver", delivery, post=(302, 404, 403, 302, 302, 302)),
+    Row(
+        "instance_contacts",
+        instance,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+    ),
+    Row("inbox", get=(302, 200, 200, 200, 200, 200)),
+    Row("inbox_read_all", post=(302, 302, 302, 302, 302, 302)),
+    # A message is its reader's own, also for administrators.
+    Row("inbox_message", owners_message, get=(302, 404, 404, 404, 200, 404)),
+    Row("inbox_mark", owners_message, post=(302, 404, 404, 404, 302, 404)),
     Row("audit_list", get=(302, 200, 200, 200, 200, 200)),
 ]
