@@ -17,7 +17,7 @@ from django_q.models import OrmQ, Success
 from django_q.tasks import async_task
 
 from migrations_app.choices import Desired, TaskStatus
-from migrations_app.services import tasks
+from migrations_app.services import repairs, tasks
 from tests.support.fixtures import ServerFactory
 from tests.support.process import descendants_of
 from tests.support.servers import Server
@@ -289,3 +289,26 @@ def test_the_default_cluster_does_short_jobs_and_drains(
     assert cluster.process.wait(25) == 0
     assert "cluster.worker_killed" in cluster.log
     assert OrmQ.objects.count() == 1
+
+
+def test_a_precheck_its_repair_and_the_way_back(story: Story, new_cluster: Callable[..., Cluster]) -> None:
+    """Workers of the cluster `default` look, set what is advised, and put it back once the task is over."""
+
+    def setting() -> str:
+        with story.source.client() as client:
+            return str(client.config_get("repl-timeout")["repl-timeout"])
+
+    with story.source.client() as client:
+        client.config_set("repl-timeout", 60)
+    new_cluster(name="default")
+    inspection = tasks.precheck_task(None, story.task)
+    story.wait(lambda: story.status in (S.READY, S.PRECHECK_FAILED), 60, "no precheck")
+    assert story.status == S.READY, list(
+        inspection.items.filter(outcome="failed").values_list("code", "found")
+    )
+    repairs.request_repair(None, inspection.items.get(code="source.repl_timeout"))
+    story.wait(lambda: setting() == "300", 30, "not repaired")
+    story.task.refresh_from_db()
+    type(story.task).objects.update(status=S.COMPLETED)
+    story.wait(lambda: setting() == "60", 30, "not put back")
+    story.wait(lambda: not repairs.pending(story.task).exists(), 30, "not noted")
