@@ -117,6 +117,8 @@ def eviction(ctx: Context, side: Side) -> Finding:
             return warning(
                 f"maxmemory-policy is {policy}; advised: noeviction.",
                 "When its memory is full, the target throws keys away by itself, and the data of both sides no longer agrees.",
+                current=policy,
+                recommended="noeviction",
                 **by_setting(side, "target.eviction", {"maxmemory-policy": "noeviction"}),
             )
     return passed("maxmemory-policy is noeviction.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Final
@@ -23,6 +24,8 @@ from migrations_app.services.retry import effective_retry
 from portal.models import Instance
 
 CLIENT_NAME: Final = "switchyard:precheck"
+
+Command = tuple[bytes | str | int, ...]
 
 
 class Node:
@@ -72,17 +75,27 @@ class Node:
     def may_configure(self, name: str) -> bool:
         """Whether CONFIG SET of this setting would be carried out: it is tried in a transaction that is thrown away."""
         value = self.config(name)
-        return value is not None and not self.refusals([("CONFIG", "SET", name, value)])
+        if value is None or isinstance(self.ask("MULTI"), ReplyError):
+            return False
+        self.ask("DISCARD")
+        return not self.refusals([("CONFIG", "SET", name, value)])
 
-    def refusals(self, commands: list[tuple[bytes | str | int, ...]]) -> list[tuple[str, ReplyError]]:
+    def refusals(
+        self, commands: Sequence[Command], *, harmless: bool = False
+    ) -> list[tuple[str, ReplyError]]:
         """The commands that the server would not take now, each with its reply.
 
         They are queued in a transaction that is thrown away, so nothing is carried out; but rights, names, the role of the
-        server, its memory and its replicas are looked at, as for a command that is.
+        server, its memory and its replicas are looked at, as for a command that is. Commands that are `harmless` are carried out
+        where the user may not have a transaction.
         """
-        replies = self.client.pipeline([("MULTI",), *commands, ("DISCARD",)])
-        if isinstance(replies[0], ReplyError):
-            raise self.client.error(replies[0], "MULTI")
+        begun = self.ask("MULTI")
+        if not isinstance(begun, ReplyError):
+            replies = [begun, *self.client.pipeline([*commands, ("DISCARD",)])]
+        elif harmless:
+            replies = [begun, *self.client.pipeline(commands), begun]
+        else:
+            raise self.client.error(begun, "MULTI")
         return [
             (
                 " ".join(str(word) for word in command[:2]) if command[0] in _TWO_WORDS else str(command[0]),

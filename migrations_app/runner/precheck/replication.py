@@ -95,6 +95,8 @@ def repl_timeout(ctx: Context, side: Side) -> Finding:
     return warning(
         f"repl-timeout is {min(known)} s; advised: {REPL_TIMEOUT} s or more.",
         "A large snapshot or a slow network can keep the two sides silent for longer than that; the source then cuts the link.",
+        current=f"{min(known)} s",
+        recommended=f"{REPL_TIMEOUT} s",
         **by_setting(side, "source.repl_timeout", {"repl-timeout": str(REPL_TIMEOUT)}),
     )
 
@@ -105,7 +107,7 @@ def repl_timeout(ctx: Context, side: Side) -> Finding:
 def output_buffer(ctx: Context, side: Side) -> Finding:
     """What is written during the snapshot waits there; 20 % of the maximum memory are advised (R95)."""
     _by_psync(ctx)
-    worst: tuple[float, str, int] | None = None
+    worst: tuple[float, str, str, int] | None = None
     memory = 0
     for node in side.nodes:
         limit = _replica_limit(node.config("client-output-buffer-limit"))
@@ -121,15 +123,17 @@ def output_buffer(ctx: Context, side: Side) -> Finding:
         shown = "unlimited" if least == math.inf else f"{_limit(hard)}, or {_limit(soft)} for {seconds} s"
         told = f"client-output-buffer-limit for replicas is {shown}; advised: {size(advised)} (20 % of {of}, {size(memory)})."
         if worst is None or least / advised < worst[0]:
-            worst = (least / advised, told, advised)
+            worst = (least / advised, told, shown, advised)
     assert worst is not None
-    share, told, advised = worst
+    share, told, shown, advised = worst
     if share >= 1:
         return passed(told)
     return warning(
         told,
         "What is written while the snapshot is under way waits in this buffer; when it is full, the source cuts the link and the "
         "full phase begins again.",
+        current=shown,
+        recommended=size(advised),
         **by_setting(
             side, "source.output_buffer", {"client-output-buffer-limit": f"slave {advised} {advised} 60"}
         ),
@@ -170,15 +174,19 @@ def backlog(ctx: Context, side: Side) -> Finding:
     for node in side.nodes:
         found = _backlog_of(ctx, node, wanted)
         if found is not None:
-            told, settings = found
+            told, current, settings = found
             return warning(
                 told,
                 "After an interruption that is longer, the source no longer has the changes that the link needs, and only a new full "
                 "synchronization helps. Do not let it come to that: raise the backlog.",
+                current=current,
+                recommended=size(int(settings["repl-backlog-size"]))
+                if "repl-backlog-size" in settings
+                else current,
                 **by_setting(side, "source.backlog", settings),
             )
     rates = [rate_of(ctx, node) for node in side.nodes]
-    sizes = [number(node.config("repl-backlog-size")) or 0 for node in side.nodes]
+    sizes = [_size_of(node) or 0 for node in side.nodes]
     covered = min((least / rate if rate else math.inf) for least, (rate, _) in zip(sizes, rates, strict=True))
     return passed(
         f"The backlog of {size(min(sizes))} covers {_covers(covered)} of interruption at the present write rate; the retry time is "
@@ -187,15 +195,12 @@ def backlog(ctx: Context, side: Side) -> Finding:
     )
 
 
-def _backlog_of(ctx: Context, node: Node, wanted: int) -> tuple[str, dict[str, str]] | None:
-    """What is too little at this server, and the settings that are advised."""
-    current = number(node.config("repl-backlog-size"))
+def _backlog_of(ctx: Context, node: Node, wanted: int) -> tuple[str, str, dict[str, str]] | None:
+    """What is too little at this server, its present size, and the settings that are advised."""
+    current = _size_of(node)
     if current is None:
-        current = node.number("repl_backlog_size")
-    if current is None:
-        return f"The size of the backlog is not known. {_UNCERTAIN}", {
-            "repl-backlog-size": str(BACKLOG_LEAST)
-        }
+        told = f"The size of the backlog is not known. {_UNCERTAIN}"
+        return told, "not known", {"repl-backlog-size": str(BACKLOG_LEAST)}
     rate, certain = rate_of(ctx, node)
     needed = max(BACKLOG_LEAST, int(rate * wanted))
     most = int(memory_of(node)[0] * BACKLOG_MOST_SHARE)
@@ -216,7 +221,12 @@ def _backlog_of(ctx: Context, node: Node, wanted: int) -> tuple[str, dict[str, s
         told += f" Advised: {size(advised)}."
     if "repl-backlog-ttl" in settings:
         told += f" Without a replica it is kept for {duration(keeps or 0)} (repl-backlog-ttl); advised: {duration(wanted)}."
-    return told, settings
+    return told, size(current), settings
+
+
+def _size_of(node: Node) -> int | None:
+    size_ = number(node.config("repl-backlog-size"))
+    return node.number("repl_backlog_size") if size_ is None else size_
 
 
 def _covers(seconds: float) -> str:

@@ -47,11 +47,13 @@ def target_rights(ctx: Context, side: Side) -> Finding:
 
 def _rights(ctx: Context, side: Side, needed: list[Command], wishes: list[Command]) -> Finding:
     user = side.endpoint.username or "default"
+    # At the source all of it only reads, but for the heartbeat.
+    harmless = side is ctx.source and not ctx.task.heartbeat
     missing: dict[str, None] = {}
     renamed: dict[str, None] = {}
     keys = channels = False
     for node in side.nodes:
-        for name, reply in [*node.refusals(needed), *_asked(ctx, node, side)]:
+        for name, reply in [*node.refusals(needed, harmless=harmless), *_asked(ctx, node, side)]:
             if reply.code == "NOPERM" and " key" in reply:
                 keys = True
             elif reply.code == "NOPERM" and "channel" in reply:
@@ -77,7 +79,12 @@ def _rights(ctx: Context, side: Side, needed: list[Command], wishes: list[Comman
             "Take the lines rename-command out of the configuration and restart the server.",
             missing=[*renamed],
         )
-    refused = [name for node in side.nodes for name, reply in node.refusals(wishes) if reply.code == "NOPERM"]
+    refused = [
+        name
+        for node in side.nodes
+        for name, reply in node.refusals(wishes, harmless=True)
+        if reply.code == "NOPERM"
+    ]
     if refused:
         return warning(
             f"The user {user} may do all that the link needs, but not {listed(dict.fromkeys(refused))}: some checks cannot look, and "

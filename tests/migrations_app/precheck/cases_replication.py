@@ -123,6 +123,18 @@ def large_backlog(w: World) -> None:
     w.configure("source", repl_backlog_size="64mb", repl_backlog_ttl=0)
 
 
+@case("source.backlog", PASSED, "64 MiB covers")
+def large_backlog_without_config(w: World) -> None:
+    large_backlog(w)
+    config_forbidden(w)
+
+
+@case("source.backlog", WARNING, "1 MiB covers", "ask the operator")
+def small_backlog_without_config(w: World) -> None:
+    small_backlog(w)
+    config_forbidden(w)
+
+
 @case("source.backlog", SKIPPED)
 def nothing_is_followed(w: World) -> None:
     w.task(phases=Phases.FULL)

@@ -86,6 +86,15 @@ for_versions(
     "source.rights", WARNING, "not TIME", "+time", versions=ACL, rules=(*OLD_READER, "-time"), name="reader_without_time"
 )  # fmt: skip
 
+for_versions(
+    "source.rights", PASSED, "may run", versions=("redis-6.2", "redis-7.0"),
+    rules=(*READER, "-multi"), name="reader_without_transactions",
+)  # fmt: skip
+for_versions(
+    "source.rights", FAILED, "lacks the right to DUMP", versions=("redis-7.0",),
+    rules=(*READER, "-multi", "-dump"), name="reader_without_transactions_and_dump",
+)  # fmt: skip
+
 
 @case("source.rights", PASSED, "The user default may run")
 def everything(w: World) -> None:
