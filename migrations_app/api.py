@@ -16,6 +16,7 @@ from migrations_app.services import (
     inspections,
     named_sides,
     prechecks,
+    rehearsals,
     repairs,
     running,
     tasks,
@@ -196,6 +197,7 @@ class LineOut(Schema):
 
 
 class DifferenceOut(Schema):
+    id: int
     database: int
     key: str = Field(description="Escaped: bytes that are no text as \\\\xNN.")
     kind: str
@@ -421,8 +423,7 @@ def precheck_repair(request: ApiRequest, task_id: str, data: RepairIn) -> Status
 )
 @scope(WRITE)
 def rehearsal_run(request: ApiRequest, task_id: str) -> Status[dict[str, Any]]:
-    found = inspections.request(request.user, _task(request, task_id), InspectionKind.REHEARSAL)
-    return Status(202, inspection_values(found))
+    return Status(202, inspection_values(rehearsals.request_rehearsal(request.user, _task(request, task_id))))
 
 
 class VerifyIn(Schema):
@@ -485,6 +486,26 @@ def difference_list(
 ) -> list[dict[str, Any]]:
     rows = _one_inspection(request, task_id, inspection_id).differences.order_by("pk")
     return [difference_values(one) for one in rows[max(0, offset) : max(0, offset) + limit]]
+
+
+class KeysIn(Schema):
+    keys: list[int] = Field(description="IDs of differences of this verification.", max_length=1000)
+
+
+@router.post(
+    "/{task_id}/inspections/{inspection_id}/repair",
+    response={202: InspectionOut},
+    summary="Write what the source has to keys of the target that a verification found to differ",
+)
+@scope(WRITE)
+def difference_repair(
+    request: ApiRequest, task_id: str, inspection_id: str, data: KeysIn
+) -> Status[dict[str, Any]]:
+    """Each key is looked at again, and written only if it still differs; what the source does not have is deleted."""
+    inspection = _one_inspection(request, task_id, inspection_id)
+    return Status(
+        202, inspection_values(verifications.request_correction(request.user, inspection, data.keys))
+    )
 
 
 # --- Helpers --------------------------------------------------------------------------------------------------------------

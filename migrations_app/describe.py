@@ -105,6 +105,7 @@ def item_values(row: PrecheckItem) -> dict[str, Any]:
 
 def difference_values(row: Difference) -> dict[str, Any]:
     return {
+        "id": row.pk,
         "database": row.database,
         "key": bytes(row.key).decode("utf-8", "backslashreplace"),
         "kind": row.kind,

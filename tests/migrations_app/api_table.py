@@ -113,4 +113,13 @@ API_ROWS = [
     ApiRow(
         "get", "/migrations/{task_id}/inspections/{inspection_id}/differences", LOOK, precheck, scope=READ
     ),
+    # The task has never run, so nothing of it can be repaired.
+    ApiRow(
+        "post",
+        "/migrations/{task_id}/inspections/{inspection_id}/repair",
+        changed(409),
+        precheck,
+        lambda world: {"keys": [1]},
+        scope=WRITE,
+    ),
 ]
