@@ -15,6 +15,7 @@ from migrations_app.engine.rehearsal import Rehearsal, Rehearsed
 from migrations_app.engine.survey import Survey
 from tests.engine.conftest import QUICK, Shared
 from tests.engine.links import endpoint
+from tests.support.cluster import Cluster
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
@@ -186,3 +187,20 @@ def test_nothing_there(pair: tuple[Server, Server]) -> None:
     done = rehearse(*pair)
     assert (done.keys, done.sampled_keys, done.ended) == (0, 0, "complete")
     assert done.survey.by_type == {}
+
+
+def test_clusters(shared: Shared) -> None:
+    """A cluster is sampled by its keys; as the target it has one database."""
+    server = shared("redis-7.0", "source")
+    with Cluster("redis-7.0") as cluster:
+        for number in range(300):
+            cluster.set(f"k{number}", "1")
+        done = rehearse(cluster.nodes[0], shared("redis-5.0", "target"))
+        assert (done.how, done.ended, done.keys, done.sampled_keys) == ("scan", "complete", 300, 300)
+        assert "cluster" in done.refusal
+        for db in (0, 4):
+            with server.client(db=db) as client:
+                client.mset({"k1": "1", "other": "1"})
+        done = rehearse(server, cluster.nodes[0])
+    assert (done.how, done.same_names, done.keys) == ("replication", 1, 4)
+    assert [(one.database, one.type) for one in done.survey.refused] == [(4, "database")]
