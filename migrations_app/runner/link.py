@@ -62,6 +62,10 @@ STATUS_OF: Final[dict[Phase, TaskStatus]] = {
 }
 
 
+# To reconnect now would mean to copy everything again; the connections of these phases stand with the old password, too.
+_WITHOUT_POSITION: Final = (Phase.WAITING, Phase.FULL)
+
+
 class Ended(Enum):
     """Why the ports told the engine to stop."""
 
@@ -214,7 +218,7 @@ class LinkPorts:
             raise Fenced("Another worker has taken this link over.")
         if self._desired in (Desired.STOP, Desired.PAUSE):
             self.ended = Ended.DESIRED
-        elif self._anew:
+        elif self._anew and self._phase not in _WITHOUT_POSITION:
             self.ended = self.ended or Ended.ANEW
         elif drain.requested() or time.monotonic() - self._renewed_at > BLIND_SECONDS:
             self.ended = self.ended or Ended.DRAIN

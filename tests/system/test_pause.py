@@ -16,11 +16,12 @@ from migrations_app.services import tasks
 from portal.choices import Origin
 from portal.errors import Conflict
 from portal.services.connections import ConnectionParams, create_self_hosted
+from tests.support.fixtures import ServerFactory
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
 from .cases import Case, wait_until_applied
-from .conftest import MakeMachine
+from .conftest import SOURCE, MakeMachine
 from .machines import Machine, alive
 
 S = TaskStatus
@@ -254,4 +255,31 @@ def test_a_failed_task_goes_on_by_itself(machine: MakeMachine, sides: tuple[Serv
     case.wait(lambda: case.status == S.INCREMENTAL, 90, "not resumed")
     assert case.task.log.filter(event="task.resumed", message__contains="by itself").exists()
     case.settle()
+    assert case.stop() == S.COMPLETED
+
+
+def test_a_change_in_the_full_phase_waits_for_its_end(
+    shared_machine: Machine, redis_server: ServerFactory
+) -> None:
+    """To reconnect at once would mean to copy everything again."""
+    source = redis_server("redis-7.0", config=SOURCE, password="of-the-source")
+    with source.client() as client:
+        client.mset({f"key:{number}": "x" * 100 for number in range(3000)})
+        client.config_set("rdb-key-save-delay", 2000)
+    case = SelfHosted(source, redis_server("redis-7.0"))
+    case.start()
+    case.wait(lambda: case.status == S.FULL and case.progress.keys_done > 20, 20)
+    epoch = case.link.epoch
+    params = ConnectionParams(
+        host=source.host, port=source.port, username="default", password="of-the-source"
+    )
+    tasks.change_connection(None, case.row(), "source", params)
+    keys = case.progress.keys_done
+    case.wait(lambda: case.progress.keys_done > keys + 1000, 30, "it does not go on")
+    assert case.link.epoch == epoch
+    with source.client() as client:
+        client.config_set("rdb-key-save-delay", 0)
+    case.wait_until_following(after_epoch=epoch)
+    case.settle()
+    assert case.progress.full_syncs == 1
     assert case.stop() == S.COMPLETED
