@@ -25,9 +25,22 @@ Command = tuple[bytes | str | int, ...]
 CONNECTIONS: Final = 16  # that a link may open at one server, at most
 _PROBE: Final = "switchyard:probe"
 _KEY: Final = "1"  # stands for any key of the data; as a number it also does where a command wants one
+# Of the engine's table, what is no command of the stream, and what arrives as what it did, under another name (measured, see
+# docs/compatibility.md).
 _NEVER: Final = frozenset(
-    {"SELECT", "MULTI", "EXEC", "PING", "REPLCONF", "PFDEBUG", "DIGEST", "XIDMPRECORD", "RESTORE-ASKING"}
+    ["SELECT", "MULTI", "EXEC", "PING", "REPLCONF", "PFDEBUG", "DIGEST", "XIDMPRECORD", "RESTORE-ASKING", "GETEX", "GETDEL", "LMPOP", "BLMPOP", "ZMPOP", "BZMPOP", "FCALL"]
 )
+# Words of a command, itself counted → commands that every server knows, from 3.2 on: where COMMAND is refused.
+_SINCE_EVER: Final[dict[int, str]] = {
+    1: "FLUSHALL FLUSHDB",
+    2: "DECR DEL INCR LPOP PERSIST PFADD PFMERGE RPOP SORT SPOP",
+    3: "APPEND BLPOP BRPOP DECRBY EVAL EVALSHA EXPIRE EXPIREAT GETSET HDEL INCRBY INCRBYFLOAT LPUSH LPUSHX MOVE MSET MSETNX PEXPIRE "
+    "PEXPIREAT PUBLISH RENAME RENAMENX RPOPLPUSH RPUSH RPUSHX SADD SCRIPT SDIFFSTORE SET SETNX SINTERSTORE SREM SUNIONSTORE ZREM",
+    4: "BITOP BRPOPLPUSH HINCRBY HINCRBYFLOAT HMSET HSET HSETNX LREM LSET LTRIM PSETEX RESTORE SETBIT SETEX SETRANGE SMOVE ZADD "
+    "ZINCRBY ZINTERSTORE ZREMRANGEBYLEX ZREMRANGEBYRANK ZREMRANGEBYSCORE ZUNIONSTORE",
+    5: "GEOADD GEORADIUSBYMEMBER LINSERT",
+    6: "GEORADIUS",
+}
 
 
 @checks.source("rights", "Rights at the source", Severity.ERROR)
@@ -149,6 +162,8 @@ def _of_target(ctx: Context, side: Side) -> list[Command]:
         ("EXISTS", _KEY), ("SCAN", 0), ("FLUSHDB",), ("FLUSHALL",), ("CLIENT", "KILL", "ID", 999_999_999),
     ]  # fmt: skip
     commands += [("UNLINK", _KEY)] if version >= (4,) else []
+    # What was kept is counted; in a cluster every slot has a mark.
+    commands += [("GET", own)] if ctx.task.conflict == ConflictPolicy.KEEP or side.is_cluster else []
     here = ctx.source.node.facts if ctx.source.connected else None
     if ctx.task.conflict != ConflictPolicy.OVERWRITE or (here is not None and here.version < (7,)):
         commands += [("SCRIPT", "LOAD", "return 1"), ("EVALSHA", "0" * 40, 0)]
@@ -181,24 +196,20 @@ _SCRIPTS: Final = frozenset(
 _FILLED: Final[dict[str, tuple[str, ...]]] = {
     "EVAL": ("return 1", "0"),
     "EVALSHA": ("0" * 40, "0"),
-    "FCALL": ("x", "0"),
     "SCRIPT": ("LOAD", "return 1"),
     "FUNCTION": ("LOAD", "x"),
     "XGROUP": ("CREATE", _KEY, _KEY, "$"),
     "XREADGROUP": ("GROUP", _KEY, _KEY, "STREAMS", _KEY, ">"),
     "BITOP": ("AND", _KEY, _KEY),
-    "LMPOP": ("1", _KEY, "LEFT"),
-    "ZMPOP": ("1", _KEY, "MIN"),
-    "BLMPOP": ("1", "1", _KEY, "LEFT"),
-    "BZMPOP": ("1", "1", _KEY, "MIN"),
 }
 
 
 def _arities(node: Node, names: list[str]) -> dict[str, int]:
-    """Command → how COMMAND INFO counts its arguments; only those that the server knows. All of them at least by name."""
+    """Command → how many words it has at least; of those that the server knows, or where it does not tell, that all know."""
     reply = node.ask("COMMAND", "INFO", *names)
     if not isinstance(reply, list):
-        return {name: -2 for name in names if name in _FILLED}
+        known = {name: count for count, line in _SINCE_EVER.items() for name in line.split()}
+        return known | ({"FUNCTION": 2} if node.facts.version >= (7,) else {})
     return {
         name: facts[1]
         for name, facts in zip(names, reply, strict=True)
