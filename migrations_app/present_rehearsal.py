@@ -61,7 +61,7 @@ class RehearsalView:
         seconds = self.result.get("seconds")
         if seconds is None:
             return ""
-        return "less than a second" if seconds < 1 else f"about {duration(seconds)}"
+        return "under a second" if seconds < 1 else f"about {duration(seconds)}"
 
     @property
     def refused(self) -> list[Mapping[str, Any]]:

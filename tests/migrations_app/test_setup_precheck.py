@@ -364,7 +364,7 @@ class TestRehearsal:
         page = text(browser.get(self.address(task)))
         assert "The target does not have room for it all." in page
         assert "It is too small." in page
-        summary = "1 key, less than a second for the full phase, and more than the target has room for."
+        summary = "1 key, under a second for the full phase, and more than the target has room for."
         assert summary in text(browser.get(url(task)))
 
     def test_is_no_gate(self, browser: Client, task: MigrationTask) -> None:
