@@ -85,9 +85,14 @@ class VerificationView:
 
     @property
     def words(self) -> str:
-        """The outcome in a few words, for a row of a table."""
+        """The outcome in a few words, or how far it has come, for a row of a table."""
+        if self.status == InspectionStatus.FAILED:
+            return self.inspection.failure_message
+        if self.status == InspectionStatus.CANCELLED:
+            keys = self.progress.get("keys")
+            return f"{keys:,} keys were compared until then" if keys else ""
         if self.status != InspectionStatus.DONE:
-            return ""
+            return str(self.progress.get("label", ""))
         number = self.result.get("differences", 0)
         if self.is_quick:
             return (
