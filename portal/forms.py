@@ -315,6 +315,10 @@ def parse_databases(text: str) -> list[int] | None:
     return sorted(numbers)
 
 
+class SavedViewForm(StyledForm):
+    name = forms.CharField(max_length=80, widget=forms.TextInput(attrs={"autocomplete": "off"}))
+
+
 class ProfileForm(StyledForm):
     time_zone = forms.ChoiceField(
         label="Time zone", required=False, help_text="Times are shown in this zone, with UTC beside them."

@@ -25,11 +25,16 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import or_
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
+from django.contrib.auth import get_user_model
 from django.core.paginator import Page, Paginator
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+
+from portal.models import SavedView
+from portal.services import saved_views
 
 PAGE_SIZE = 25
 MAX_KEYS = 20_000  # of what a search has found
@@ -78,6 +83,21 @@ class FilterField:
     choices: list[tuple[str, str]]
 
 
+@dataclass(frozen=True)
+class ViewEntry:
+    """A saved view as the menu of its list shows it."""
+
+    name: str
+    url: str
+    current: bool
+
+
+@dataclass(frozen=True)
+class ViewMenu:
+    entries: list[ViewEntry]
+    create_url: str
+
+
 class Listing:
     def __init__(
         self,
@@ -91,6 +111,7 @@ class Listing:
         page_size: int = PAGE_SIZE,
     ) -> None:
         self.path = request.path
+        self._request = request
         self.columns = columns
         self.search_fields = search
         self.page_size = page_size
@@ -160,6 +181,25 @@ class Listing:
             )
             for number in numbers
         ]
+
+    @cached_property
+    def saved_views(self) -> ViewMenu | None:
+        """The views that the person has saved of this list (one query); None for a list that is not in the main menu."""
+        match = self._request.resolver_match
+        name = match.url_name if match is not None and not match.kwargs else None
+        if not name or not saved_views.label_of(name):
+            return None
+        user = self._request.user
+        if not isinstance(user, get_user_model()):
+            return None
+        now = saved_views.cleaned(self.url(page=None).partition("?")[2])
+        rows = SavedView.objects.filter(user=user, page=name).values_list("name", "query")
+        entries = [
+            ViewEntry(label, f"{self.path}?{query}" if query else self.path, _same(query, now))
+            for label, query in rows
+        ]
+        create = f"{reverse('saved_view_create')}?{urlencode({'list': name, 'query': now})}"
+        return ViewMenu(entries, create)
 
     def url(self, **changes: Any) -> str:
         """This list with other values of `q`, `sort`, `page` or a filter; None takes one away."""
@@ -237,6 +277,10 @@ class _Rows:
             return []
         found = self._everything.filter(pk__in=list(place)).order_by()
         return sorted(found, key=lambda row: place[row.pk])
+
+
+def _same(query: str, other: str) -> bool:
+    return sorted(parse_qsl(query)) == sorted(parse_qsl(other))
 
 
 def _reversed(field: str) -> str:

@@ -18,6 +18,7 @@ from portal.views import (
     instances,
     profile,
     roles,
+    saved_views,
     templates,
     tokens,
 )
@@ -101,6 +102,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("roles/<slug:public_id>/", roles.role_detail, name="account_role"),
     path("roles/<slug:public_id>/edit/", roles.role_edit, name="account_role_edit"),
     path("roles/<slug:public_id>/revoke/", roles.role_revoke, name="account_role_revoke"),
+    path("views/", saved_views.saved_view_list, name="saved_view_list"),
+    path("views/new/", saved_views.saved_view_create, name="saved_view_create"),
+    path("views/<int:view_id>/", saved_views.saved_view_change, name="saved_view_change"),
     path("audit/", audit.audit_list, name="audit_list"),
     path("migrations/", include("migrations_app.urls")),
     path(PREFIX, open_to_tokens()),

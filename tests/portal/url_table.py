@@ -23,6 +23,7 @@ from portal.models import (
     Delivery,
     Notification,
     RoleCoverage,
+    SavedView,
 )
 from portal.services import tokens
 from tests.portal.world import World
@@ -95,6 +96,11 @@ def new_role(world: World) -> dict[str, Any]:
 
 def changed_role(world: World) -> dict[str, Any]:
     return {"access": "read-write", "cover": world.instance.public_id}
+
+
+def saved_view(world: World) -> dict[str, Any]:
+    view, _ = SavedView.objects.get_or_create(user=world.user("owner"), page="instance_list", name="Mine")
+    return {"view_id": view.pk}
 
 
 def password_change(world: World) -> dict[str, Any]:
@@ -295,5 +301,16 @@ ROWS = [
     # A message is its reader's own, also for administrators.
     Row("inbox_message", owners_message, get=(302, 404, 404, 404, 200, 404)),
     Row("inbox_mark", owners_message, post=(302, 404, 404, 404, 302, 404)),
+    Row("saved_view_list", get=(302, 200, 200, 200, 200, 200)),
+    Row(
+        "saved_view_create",
+        get=(302, 404, 404, 404, 404, 404),
+        post=(302, 302, 302, 302, 302, 302),
+        data=lambda world: {"list": "instance_list", "name": "Failed", "query": "status=unreachable"},
+    ),
+    # A view belongs to one person, whatever their role: here it is the owner's.
+    Row(
+        "saved_view_change", saved_view, post=(302, 404, 404, 404, 302, 404), data=lambda world: {"name": "x"}
+    ),
     Row("audit_list", get=(302, 200, 200, 200, 200, 200)),
 ]
