@@ -6,14 +6,13 @@ from django.urls import path
 
 from migrations_app.views import actions, log, running, shared, tasks, verifications
 from migrations_app.views.setup import confirm as confirm  # each step registers itself
-from migrations_app.views.setup import create, objects, old, precheck, shell
+from migrations_app.views.setup import create, objects, precheck, shell
 from migrations_app.views.setup import sides as sides
 
 urlpatterns = [
     path("", tasks.task_list, name="task_list"),
-    path("new/", old.task_create, name="task_create"),
+    path("new/", create.task_create, name="task_create"),
     path("bulk/", actions.task_bulk, name="task_bulk"),
-    path("new/setup/", create.task_create, name="task_draft"),
     path("shared/", shared.shared_list, name="task_shared_list"),
     path("<slug:public_id>/", tasks.task_detail, name="task_detail"),
     path("<slug:public_id>/shared/stop/", shared.shared_stop, name="task_shared_stop"),

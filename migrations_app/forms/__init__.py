@@ -1,5 +1,1 @@
 """The forms of the migration tasks. They offer what is known of the fleet; what is allowed is decided by the services."""
-
-from migrations_app.forms.tasks import TaskForm
-
-__all__ = ["TaskForm"]

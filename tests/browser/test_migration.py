@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Locator, expect
 from playwright.sync_api import TimeoutError as NothingCame
-from playwright.sync_api import expect
 
 from migrations_app.demo import dataset
 from migrations_app.demo.writer import DEMO_RATE, Writer, check_audit
@@ -22,7 +22,7 @@ from tests.support.servers import Server
 from tests.support.wait import wait_for
 
 from .conftest import NewVisitor
-from .visitor import AT_ONCE, Visitor
+from .visitor import AT_ONCE, Visitor, option
 
 PICTURE = os.environ.get("SWITCHYARD_TEST_PICTURE", "")
 """`make test TESTS=tests/browser PICTURE=docs/images/task.png` runs with the demo's data and keeps the picture there."""
@@ -163,14 +163,24 @@ def test_the_same_way_without_javascript(
     page.get_by_role("button", name="Apply").click()
     expect(page.locator("tbody tr")).to_have_count(1)
 
-    page.goto("/migrations/new/")
+    page.goto("/migrations/")
+    page.get_by_role("button", name="Create task").first.click()
+    page.locator("[name=source-origin][value=fleet]").check()
     for side, name in (("source", "orders"), ("target", "orders-new")):
-        page.locator(f"#id_{side}").select_option(index=1 if name == "orders" else 2)
-    page.get_by_role("button", name="Show what is known").click()
-    expect(page.locator(".side-facts .facts")).to_have_count(2)
+        choice = page.locator(f"#id_{side}-instance")
+        choice.select_option(label=option(choice, name))
+    page.get_by_role("button", name="Test connectivity and continue").click()
+    onward = page.get_by_role("link", name="Continue to")
+    reload_until_there(noah, onward)
+    onward.click()
     page.get_by_label("Chosen databases").check()
     page.get_by_label("DB 3 500 keys").check()
-    page.get_by_role("button", name="Create only").click()
+    page.get_by_role("button", name="Next: save and precheck").click()
+    confirm = page.get_by_role("button", name="Next: confirm")
+    reload_until_there(noah, confirm)
+    confirm.click()
+    page.get_by_role("button", name="Save without starting").click()
+    page.get_by_role("link", name="orders to orders-new").click()
     expect(noah.status()).to_contain_text("Ready")
     with page.expect_navigation():
         page.get_by_role("button", name="Start").click()
@@ -182,6 +192,14 @@ def test_the_same_way_without_javascript(
     reload_until(noah, "Successful")
     page.get_by_role("link", name="Log only").click()
     expect(page.locator("#log")).to_contain_text("noah asked to stop the task.")
+
+
+def reload_until_there(visitor: Visitor, what: Locator) -> None:
+    def there() -> bool:
+        visitor.page.reload()
+        return what.is_visible()
+
+    wait_for(there, 60, lambda: visitor.page.locator("main").inner_text(), interval=0.3)
 
 
 def reload_until(visitor: Visitor, text: str) -> None:

@@ -96,18 +96,39 @@ class Visitor:
         page.get_by_role("button", name="Register").click()
         expect(page.get_by_role("heading", level=1)).to_have_text(name)
 
-    def create(self, source: str, target: str, *, start: bool = True) -> str:
-        """A task, by the form, which ends on its page; returns the path of that."""
+    def create(self, source: str, target: str, *, start: bool = True, overwrite: bool = False) -> str:
+        """A task between two instances of the fleet, by the set-up, which ends on its page; returns the path of that.
+
+        With `start` False it is left behind its precheck, ready to start.
+        """
         page = self.page
-        page.goto("/migrations/new/")
+        page.goto("/migrations/")
+        page.get_by_role("button", name="Create task").first.click()
         for side, name in (("source", source), ("target", target)):
-            choice = page.locator(f"#id_{side}")
+            page.locator(f"[name={side}-origin][value=fleet]").check()
+            choice = page.locator(f"#id_{side}-instance")
             choice.select_option(label=option(choice, name))
-        # The form has asked for what is known of both sides, and shows it.
-        expect(page.locator(".side-facts .facts")).to_have_count(2)
-        page.get_by_role("button", name="Create and start" if start else "Create only").click()
-        expect(page).to_have_url(re.compile("/migrations/mt-"))
-        return urlsplit(page.url).path
+        page.get_by_role("button", name="Test connectivity and continue").click()
+        page.get_by_role("link", name="Continue to").click()
+        if overwrite:  # the target has keys of the same names
+            page.locator("[name=conflict][value=overwrite]").check()
+        page.get_by_role("button", name="Next: save and precheck").click()
+        return self.check_and_confirm(start=start)
+
+    def check_and_confirm(self, *, start: bool = True) -> str:
+        """The two last steps, from the page of the precheck."""
+        page = self.page
+        page.get_by_role("button", name="Next: confirm").click()
+        path = urlsplit(page.url).path.partition("setup/")[0]
+        if start:
+            page.get_by_label("I have read what is listed above").check()
+            page.get_by_role("button", name="Start the task").click()
+        else:
+            page.get_by_role("button", name="Save without starting").click()
+            expect(page).to_have_url(re.compile("/migrations/$"))
+            page.goto(path)
+        expect(page).to_have_url(re.compile("/migrations/mt-[^/]*/$"))
+        return path
 
     def stop(self) -> None:
         """The task whose page is open, by its button and the question."""

@@ -83,7 +83,7 @@ def pass_test(task: MigrationTask, **changes: Any) -> Inspection:
 
 class TestBeginning:
     def test_a_draft_with_one_press(self, browser: Client, account: Account) -> None:
-        response = browser.post(reverse("task_draft"))
+        response = browser.post(reverse("task_create"))
         task = MigrationTask.objects.get()
         assert response.headers["Location"] == reverse("task_setup", args=[task.public_id, "sides"])
         assert (task.status, task.account) == (TaskStatus.NOT_CONFIGURED, account)
@@ -92,15 +92,17 @@ class TestBeginning:
         self, browser: Client, operator: User, other_account: Account
     ) -> None:
         Membership.objects.create(user=operator, account=other_account, role=Role.OPERATOR)
-        assert browser.post(reverse("task_draft")).status_code == 422
+        asked = browser.post(reverse("task_create"))  # by the button of a page, which does not know of them
+        assert asked.status_code == 200 and other_account.name in text(asked)
+        assert browser.post(reverse("task_create"), {"account": ""}).status_code == 422
         assert not MigrationTask.objects.exists()
-        browser.post(reverse("task_draft"), {"account": other_account.public_id})
+        browser.post(reverse("task_create"), {"account": other_account.public_id})
         assert MigrationTask.objects.get().account == other_account
 
     def test_from_the_page_of_an_instance(self, browser: Client, source: Instance) -> None:
-        page = text(browser.get(reverse("task_draft") + f"?source={source.public_id}"))
+        page = text(browser.get(reverse("task_create") + f"?source={source.public_id}"))
         assert f'value="{source.public_id}"' in page
-        browser.post(reverse("task_draft"), {"source_id": source.public_id})
+        browser.post(reverse("task_create"), {"source_id": source.public_id})
         assert MigrationTask.objects.get().source == source
 
 

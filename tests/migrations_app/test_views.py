@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.html import escape
 
 from migrations_app import states
-from migrations_app.choices import LogLevel, Phases, TaskStatus
+from migrations_app.choices import LogLevel, TaskStatus
 from migrations_app.models import (
     AppliedRepair,
     Inspection,
@@ -29,7 +29,6 @@ from migrations_app.models import (
     TaskAlert,
 )
 from migrations_app.services import links, tasks
-from portal.choices import NodeRole
 from portal.models import Account, AuditEntry, Instance
 from portal.services import audit
 
@@ -204,99 +203,6 @@ class TestList:
         page = text(browser.get(task.get_absolute_url()))
         assert "Go on with the set-up" in page
         assert f"/migrations/{task.public_id}/setup/" in page
-
-
-class TestCreate:
-    def data(self, source: Instance, target: Instance, **changes: Any) -> dict[str, Any]:
-        return {
-            "source": source.public_id,
-            "target": target.public_id,
-            "phases": "full+incremental",
-            "scope": "all",
-            "retry_minutes": "120",
-        } | changes
-
-    def test_form_warns(self, browser: Client, source: Instance) -> None:
-        page = text(browser.get("/migrations/new/"))
-        assert "is not migrated" in page
-        assert "are overwritten" in page
-
-    def test_shows_what_is_known_of_both_sides(
-        self, browser: Client, source: Instance, target: Instance
-    ) -> None:
-        address = f"/migrations/new/?source={source.public_id}&target={target.public_id}"
-        fragment = text(browser.get(address, headers=HTMX))
-        assert "1,200 keys" in fragment
-        assert "DB 15" in fragment
-        assert "<html" not in fragment
-
-    def test_ticks_stay_while_only_the_target_changes(
-        self, browser: Client, source: Instance, target: Instance
-    ) -> None:
-        ticked = 'value="3" id="id_databases_3" checked'
-        query = {"source": source.public_id, "databases": "3", "scope": "some"}
-        stay = {"target": target.public_id, "shown_source": source.public_id}
-        assert ticked in text(browser.get("/migrations/new/", query | stay, headers=HTMX))
-        other = {"shown_source": target.public_id}
-        assert ticked not in text(browser.get("/migrations/new/", query | other, headers=HTMX))
-
-    def test_offers_only_what_the_person_operates(
-        self, browser: Client, source: Instance, foreign_task: MigrationTask
-    ) -> None:
-        page = text(browser.get("/migrations/new/"))
-        assert source.public_id in page
-        assert "their-source" not in page
-
-    def test_without_instances_it_says_what_to_do(self, browser: Client) -> None:
-        assert "Register instance" in text(browser.get("/migrations/new/"))
-
-    def test_creates(self, browser: Client, source: Instance, target: Instance, bell: list[int]) -> None:
-        response = browser.post(
-            "/migrations/new/", self.data(source, target, scope="some", databases=["0", "3"], phases="full")
-        )
-        task = MigrationTask.objects.get()
-        assert response.status_code == 302
-        assert response.headers["Location"] == task.get_absolute_url()
-        assert (task.status, task.databases, task.phases) == (S.NOT_CONFIGURED, [0, 3], Phases.FULL)
-
-    def test_creates_and_starts(
-        self, browser: Client, source: Instance, target: Instance, bell: list[int]
-    ) -> None:
-        browser.post("/migrations/new/", self.data(source, target, start="1"))
-        task = MigrationTask.objects.get()
-        assert (task.status, task.start_when_ready) == (S.PRECHECKING, True)
-
-    @pytest.mark.parametrize(
-        ("changes", "shown"),
-        [
-            ({"scope": "some"}, "No database is chosen"),
-            ({"scope": "some", "databases": ["16"]}, "no database 16"),
-            ({"retry_minutes": "9"}, "greater than or equal to 10"),
-            ({"phases": "sideways"}, "Select a valid choice"),
-            ({"source": ""}, "This field is required"),
-            ({"target": "r-unknown1"}, "no such instance"),
-        ],
-    )
-    def test_refuses(
-        self, browser: Client, source: Instance, target: Instance, changes: dict[str, Any], shown: str
-    ) -> None:
-        response = browser.post("/migrations/new/", self.data(source, target) | changes)
-        assert response.status_code == 422
-        assert shown in text(response)
-        assert not MigrationTask.objects.exists()
-
-    def test_refuses_a_replica_as_target(self, browser: Client, source: Instance, target: Instance) -> None:
-        Instance.objects.filter(pk=target.pk).update(role=NodeRole.REPLICA)
-        response = browser.post("/migrations/new/", self.data(source, target))
-        assert "is a replica and refuses writes" in text(response)
-
-    def test_refuses_a_foreign_target(
-        self, browser: Client, source: Instance, foreign_task: MigrationTask
-    ) -> None:
-        before = MigrationTask.objects.count()
-        response = browser.post("/migrations/new/", self.data(source, foreign_task.target))
-        assert response.status_code == 422
-        assert MigrationTask.objects.count() == before
 
 
 class TestDetail:

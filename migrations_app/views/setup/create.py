@@ -19,6 +19,9 @@ def task_create(request: HtmxHttpRequest) -> HttpResponse:
     if request.method != "POST":
         return render(request, template, {"form": DraftForm(user=request.user, initial=request.GET.dict())})
     form = DraftForm(request.POST, user=request.user)
+    if "account" not in request.POST and len(form.offered) > 1:
+        # A button of another page, which does not know of the choice.
+        return render(request, template, {"form": DraftForm(user=request.user)})
     if not form.is_valid():
         return render(request, template, {"form": form}, status=422)
     task = tasks.create_draft(request.user, form.cleaned_data["account"])
