@@ -104,14 +104,15 @@ def test_the_keeper_notices_that_a_role_has_run_out(
 
 
 def test_its_owner_ends_the_reading(shared_machine: Machine, sides: tuple[Server, Server]) -> None:
-    """And a source that goes away is not named by its address in anything that the task's account can read."""
+    """And a source that cuts the link is not named by its address in anything that the task's account can read."""
     source, target = sides
     case = AcrossCase(source, target)
     case.start()
     case.wait_until_following()
-    source.stop()
-    case.wait(lambda: case.status == S.RETRYING, 30, "not retrying")
-    source.start()
+    with source.client() as client:
+        client.client_kill_filter(_type="replica")
+    lost = LogEntry.objects.filter(task=case.task, event="connection.lost")
+    case.wait(lost.exists, 20, "the loss is not told")
     case.wait_until_following()
     sharing.stop_by_owner(None, case.row(), "The quarter is being closed")
     case.stands("The quarter is being closed")
