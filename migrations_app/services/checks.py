@@ -9,10 +9,9 @@ from collections.abc import Iterable
 
 from migrations_app.choices import HOLDING, ConflictPolicy, Method, Phases
 from migrations_app.models import MigrationTask
-from migrations_app.services import access
 from portal.choices import Architecture, EndpointKind, NodeRole
 from portal.errors import Conflict, Invalid
-from portal.models import AccessRole, Account, Instance
+from portal.models import Instance
 
 MAX_DATABASES = 16384  # no server is configured with more; it only keeps nonsense out
 RETRY_MINUTES = range(10, 1441)
@@ -58,26 +57,6 @@ def check_target(target: Instance) -> None:
             id="task.target_is_replica",
             field="target",
         )
-
-
-def check_access(
-    account: Account,
-    side: access.Side,
-    instance: Instance,
-    role: AccessRole | None,
-    databases: Iterable[int] | None,
-    unchanged: str = UNCHANGED,
-) -> None:
-    """Whether the account may use the instance: its own, or one that a role covers with these databases (None: all of them).
-
-    Raises NotFound, or Invalid (`role.revoked`, `role.expired`, `role.not_covered`, `role.read_only` …).
-    """
-    access.check_side(account, side, instance, role, databases=databases, unchanged=unchanged)
-
-
-def check_roles(task: MigrationTask, unchanged: str = UNCHANGED) -> None:
-    """`check_access` of both sides, as far as they are chosen."""
-    access.require(task, unchanged=unchanged)
 
 
 def check_method(source: Instance | None, target: Instance | None, task: MigrationTask) -> None:

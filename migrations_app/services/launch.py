@@ -10,13 +10,13 @@ from django.db.models.functions import Now
 
 from migrations_app.choices import Desired, TaskStatus
 from migrations_app.models import Link, MigrationTask
-from migrations_app.services import checks, links, status
+from migrations_app.services import access, checks, links, status
 from portal.errors import Conflict
 
 
 def launch(task: MigrationTask, old: Iterable[TaskStatus], *, unchanged: str, **changes: Any) -> None:
     """To Starting, and a worker is asked for once that is committed. Raises Conflict, or Invalid where a role is gone."""
-    checks.check_roles(task, unchanged)
+    access.require(task, unchanged=unchanged)
     checks.check_other_tasks(*task.both_sides(), unchanged=unchanged, but=task.pk)
     try:
         with transaction.atomic():

@@ -26,7 +26,8 @@ def ask(task: MigrationTask) -> None:
     """Have the target told, unless no worker has ever had the link."""
     task.link.refresh_from_db()
     if task.link.epoch > 1:  # the release itself has raised it by one
-        inspections.request(None, task, InspectionKind.FENCE, epoch=task.link.epoch)
+        # Also when a role was revoked: to keep off a target needs nobody's permission.
+        inspections.request(None, task, InspectionKind.FENCE, check_roles=False, epoch=task.link.epoch)
 
 
 def concluded(inspection: Inspection) -> None:
@@ -69,7 +70,7 @@ def due() -> list[int]:
         )
         last, ended = tries[0]
         pause = min(FIRST_PAUSE * 2 ** (len(tries) - 1), LONGEST_PAUSE)
-        is_open = last == InspectionStatus.FAILED and len(tries) < ATTEMPTS
+        is_open = last in (InspectionStatus.FAILED, InspectionStatus.CANCELLED) and len(tries) < ATTEMPTS
         if is_open and ended is not None and ended + timedelta(seconds=pause) <= now:
             found.append(task_id)
     return found

@@ -131,7 +131,7 @@ def create_task(
     """
     require_operator(actor, account)
     for side, instance in zip(access.SIDES, (source, target), strict=True):
-        checks.check_access(account, side, instance, settings.get(f"{side}_role"), databases or ())
+        access.check_side(account, side, instance, settings.get(f"{side}_role"))
     checks.check_sides(source, target)
     checks.check_other_tasks(source, target, unchanged="No task was created.")
     settings = {
@@ -153,7 +153,7 @@ def missing(task: MigrationTask) -> list[Missing]:
     ]
     tests: tuple[Callable[[], object], ...] = (
         lambda: _check_pair(source, target),
-        lambda: checks.check_roles(task),
+        lambda: access.require(task),
         lambda: checks.check_method(source, target, task),
         lambda: checks.check_databases(source, target, task.databases),
         lambda: values.check_commands(task.commands, task.databases),
@@ -284,7 +284,7 @@ def _check(row: MigrationTask, given: set[str]) -> None:
         checks.check_method(row.source, row.target, row)
     if "databases" in given:
         checks.check_databases(row.source, row.target, row.databases)
-        checks.check_roles(row)
+        access.require(row)
     if given & {"commands", "databases"}:
         values.check_commands(row.commands, row.databases)
 

@@ -12,7 +12,7 @@ from migrations_app.choices import Desired, InspectionKind, SpeedClass, TaskStat
 from migrations_app.models import Inspection, Link, MigrationTask
 from migrations_app.services import links, releases, retry, running, tasks
 from portal.errors import Conflict, Invalid, NotFound, NotPermitted
-from portal.models import Account, AuditEntry, Instance
+from portal.models import AccessRole, Account, AuditEntry, Instance
 from portal.services.connections import ConnectionParams, create_self_hosted
 
 from .conftest import TaskMaker, instance
@@ -233,6 +233,24 @@ class TestRelease:
     def test_without_a_job_where_nobody_ever_wrote(self, operator: User, make_task: TaskMaker) -> None:
         tasks.release_task(operator, make_task(S.FAILED))
         assert not Inspection.objects.exists()
+
+    def test_also_when_the_role_for_the_target_was_revoked(
+        self, operator: User, account: Account, other_account: Account, make_task: TaskMaker
+    ) -> None:
+        foreign = instance(other_account, "foreign", 6407)
+        role = AccessRole.objects.create(
+            account=other_account,
+            name="writers",
+            trusted_account=account,
+            access="read-write",
+            revoked_at=datetime.now(UTC),
+        )
+        task = make_task(S.PAUSED, target=foreign, target_role=role)
+        Link.objects.filter(task=task).update(epoch=3)
+        with pytest.raises(Invalid):
+            tasks.resume_task(operator, task)
+        assert tasks.release_task(operator, task).status == S.RELEASED
+        assert Inspection.objects.filter(kind=InspectionKind.FENCE).exists()
 
     def test_a_target_that_is_away_is_tried_again(self, operator: User, make_task: TaskMaker) -> None:
         task = make_task(S.FAILED)
