@@ -121,9 +121,16 @@ class TestPage:
         page = text(browser.get(url(task)))
         assert "<strong>15 minutes</strong>" in page
         assert other.public_id in page
+        assert "hasty" in page
+        # One of another account is not named.
+        other.account = Account.objects.create(name="Strangers")
+        other.save()
+        page = text(browser.get(url(task)))
+        assert "a task of another account sets it" in page
+        assert "hasty" not in page
         other.status = TaskStatus.STOPPED
         other.save()
-        assert other.public_id not in text(browser.get(url(task)))
+        assert "in effect" not in text(browser.get(url(task)))
 
 
 class TestSave:

@@ -82,6 +82,12 @@ class TestPrecheck:
         assert browser.get(url(task), headers=HTMX).status_code == 286
         assert 'hx-trigger="every 1s"' not in text(browser.get(url(task)))
 
+    def test_the_live_part_leads_to_the_task_once_it_has_started(self, browser: Client, task: MigrationTask) -> None:  # fmt: skip
+        MigrationTask.objects.filter(pk=task.pk).update(status=TaskStatus.STARTING)
+        answer = browser.get(url(task), headers=HTMX)
+        assert answer.headers["HX-Redirect"] == task.get_absolute_url()
+        assert browser.get(url(task)).headers["Location"] == task.get_absolute_url()
+
     def test_can_be_cancelled(self, browser: Client, task: MigrationTask) -> None:
         inspection = tasks.precheck_task(None, task)
         address = f"/migrations/{task.public_id}/inspections/{inspection.public_id}/cancel/"

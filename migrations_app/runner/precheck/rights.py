@@ -28,7 +28,24 @@ _KEY: Final = "1"  # stands for any key of the data; as a number it also does wh
 # Of the engine's table, what is no command of the stream, and what arrives as what it did, under another name (measured, see
 # docs/compatibility.md).
 _NEVER: Final = frozenset(
-    ["SELECT", "MULTI", "EXEC", "PING", "REPLCONF", "PFDEBUG", "DIGEST", "XIDMPRECORD", "RESTORE-ASKING", "GETEX", "GETDEL", "LMPOP", "BLMPOP", "ZMPOP", "BZMPOP", "FCALL"]
+    [
+        "SELECT",
+        "MULTI",
+        "EXEC",
+        "PING",
+        "REPLCONF",
+        "PFDEBUG",
+        "DIGEST",
+        "XIDMPRECORD",
+        "RESTORE-ASKING",
+        "GETEX",
+        "GETDEL",
+        "LMPOP",
+        "BLMPOP",
+        "ZMPOP",
+        "BZMPOP",
+        "FCALL",
+    ]
 )
 # Words of a command, itself counted → commands that every server knows, from 3.2 on: where COMMAND is refused.
 _SINCE_EVER: Final[dict[int, str]] = {

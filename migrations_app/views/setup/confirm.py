@@ -13,10 +13,10 @@ from migrations_app.forms.confirm import ConfirmForm
 from migrations_app.models import MigrationTask
 from migrations_app.present_precheck import PrecheckView
 from migrations_app.present_rehearsal import RehearsalView
-from migrations_app.services import inspections, retry, tasks
+from migrations_app.services import inspections, tasks
 from migrations_app.services.warnings import warnings
 from migrations_app.views.setup import shell
-from migrations_app.views.setup.objects import choice_rows
+from migrations_app.views.setup.objects import choice_rows, retry_in_effect
 from portal.htmx import HtmxHttpRequest
 
 KEY: Final = "confirm"
@@ -34,12 +34,14 @@ def confirm(request: HtmxHttpRequest, task: MigrationTask) -> HttpResponse:
         status = 422
         if form.is_valid():
             return _start(request, task)
-    minutes, setter = retry.effective_retry(task)
+    in_effect = retry_in_effect(request, task)
     connected = inspections.newest(task, InspectionKind.CONNECTIVITY)
     context = {
         "form": form,
-        "risks": warnings(task, retry_minutes=minutes, worker_ip=connected.worker_ip if connected else ""),
-        "retry": {"minutes": minutes, "task": setter if setter != task else None},
+        "risks": warnings(
+            task, retry_minutes=in_effect["minutes"], worker_ip=connected.worker_ip if connected else ""
+        ),
+        "retry": in_effect,
         "choices": choice_rows(task),
         "contacts": list(task.alert_contacts.all()),
         "view": PrecheckView(task),

@@ -57,7 +57,7 @@ def objects(request: HtmxHttpRequest, task: MigrationTask) -> HttpResponse:
                 status = error.status
             else:
                 return _onward(request, task, wanted)
-    return shell.page(request, task, KEY, TEMPLATE, _context(task, form), status=status)
+    return shell.page(request, task, KEY, TEMPLATE, _context(request, task, form), status=status)
 
 
 def refuse(form: ObjectsForm, error: ServiceError) -> None:
@@ -78,8 +78,7 @@ def _onward(request: HtmxHttpRequest, task: MigrationTask, wanted: str) -> HttpR
     return shell.onward(request, task, KEY)
 
 
-def _context(task: MigrationTask, form: ObjectsForm) -> dict[str, Any]:
-    minutes, setter = retry.effective_retry(task)
+def _context(request: HtmxHttpRequest, task: MigrationTask, form: ObjectsForm) -> dict[str, Any]:
     choices = choice_rows(task)
     single = len(choices) - 1
     label = choices[0].choice.label
@@ -89,9 +88,19 @@ def _context(task: MigrationTask, form: ObjectsForm) -> dict[str, Any]:
         "form": form,
         "choices": choices,
         "choices_label": label,
-        "retry": {"minutes": minutes, "task": setter if setter != task else None},
+        "retry": retry_in_effect(request, task),
         "hours_errors": any(name.startswith("hours_") for name in form.errors),
     }
+
+
+def retry_in_effect(request: HtmxHttpRequest, task: MigrationTask) -> dict[str, Any]:
+    """`{"minutes", "setter"}`: the task that sets them, in words; "" if it is this one. That of others is not named."""
+    minutes, setter = retry.effective_retry(task)
+    if setter.pk == task.pk:
+        return {"minutes": minutes, "setter": ""}
+    seen = MigrationTask.objects.visible_to(request.user).filter(pk=setter.pk).exists()
+    words = f"{setter.name} ({setter.public_id})" if seen else "a task of another account"
+    return {"minutes": minutes, "setter": words}
 
 
 def choice_rows(task: MigrationTask) -> list[ChoiceRow]:

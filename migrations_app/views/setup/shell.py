@@ -27,6 +27,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
+from django_htmx.http import HttpResponseClientRedirect
 
 from migrations_app import states
 from migrations_app.choices import TaskStatus
@@ -35,7 +36,7 @@ from migrations_app.models import MigrationTask
 from migrations_app.services import connectivity
 from migrations_app.states import Action
 from migrations_app.views.common import visible_task
-from portal.htmx import HtmxHttpRequest, render_page
+from portal.htmx import HtmxHttpRequest, render_page, wants_fragment
 from portal.services.permissions import require_operator, role_in
 
 StepView = Callable[[HtmxHttpRequest, MigrationTask], HttpResponse]
@@ -101,12 +102,18 @@ def opened(request: HtmxHttpRequest, public_id: str, step: str) -> MigrationTask
         raise Http404(f"no step {step}")
     verdict = states.allowed(Action.CONFIGURE, TaskStatus(task.status))
     if not verdict.open and not (step == "precheck" and task.status == TaskStatus.PRECHECKING):
-        messages.info(request, f"{verdict.reason} Nothing was changed.")
-        return redirect(task)
+        return _elsewhere(request, f"{verdict.reason} Nothing was changed.", task.get_absolute_url())
     if why := closed(task, step):
-        messages.info(request, why)
-        return redirect("task_setup", task.public_id, KEYS[0])
+        return _elsewhere(request, why, reverse("task_setup", args=[task.public_id, KEYS[0]]))
     return task
+
+
+def _elsewhere(request: HtmxHttpRequest, why: str, url: str) -> HttpResponse:
+    """To another page, with the reason. A part of this one that is live goes there as a whole: the task has started meanwhile."""
+    if wants_fragment(request):
+        return HttpResponseClientRedirect(url)
+    messages.info(request, why)
+    return redirect(url)
 
 
 def closed(task: MigrationTask, key: str) -> str:
