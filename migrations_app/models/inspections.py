@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 
@@ -152,6 +155,9 @@ class Difference(models.Model):
     inspection = models.ForeignKey(Inspection, on_delete=models.CASCADE, related_name="differences")
     database = models.PositiveIntegerField()
     key = models.BinaryField()
+    digest = models.CharField(
+        max_length=64, editable=False, help_text="SHA-256 of the key, which may be too long for an index."
+    )
     kind = models.CharField(max_length=24)
     source_text = models.TextField(blank=True, help_text="Shortened and escaped.")
     target_text = models.TextField(blank=True)
@@ -165,8 +171,16 @@ class Difference(models.Model):
     class Meta:
         ordering = ["pk"]
         constraints = [
-            models.UniqueConstraint(fields=["inspection", "database", "key"], name="difference_once")
+            models.UniqueConstraint(fields=["inspection", "database", "digest"], name="difference_once")
         ]
 
     def __str__(self) -> str:
         return f"{self.kind} in database {self.database}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.digest = self.digest or key_digest(bytes(self.key))
+        super().save(*args, **kwargs)
+
+
+def key_digest(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()

@@ -8,11 +8,14 @@ from typing import Final
 
 from django.utils import timezone
 
-from migrations_app.choices import ACTIVE, TaskStatus
+from migrations_app.choices import ACTIVE, Method, TaskStatus
 from migrations_app.models import MigrationTask
 
 _ASK_SECONDS: Final = 0.5
 _FRESH: Final = timedelta(seconds=10)
+_SCAN_LAG: Final = (
+    5.0  # at least: what no notification tells of (groups of streams) follows later than the lag says
+)
 
 
 class LinkFollow:
@@ -20,13 +23,14 @@ class LinkFollow:
 
     def __init__(self, task: MigrationTask) -> None:
         self._task_id = task.pk
+        self._least = _SCAN_LAG if task.method == Method.SCAN else 0.0
         self._asked = float("-inf")
         self.ended = False
 
     def lag(self) -> float | None:
         """None while nothing is known, as in a retry or a new full phase. A link that has ended delays nothing any more."""
         self._ask()
-        return 0.0 if self.ended else self._lag
+        return 0.0 if self.ended else None if self._lag is None else max(self._lag, self._least)
 
     def reached(self, offset: int) -> bool | None:
         self._ask()

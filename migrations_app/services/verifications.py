@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from migrations_app.choices import ACTIVE, HOLDING, InspectionKind, InspectionStatus, LogLevel, TaskStatus
 from migrations_app.models import Difference, Inspection, MigrationTask
+from migrations_app.models.inspections import key_digest
 from migrations_app.services import access, inspections, links, verification_report
 from migrations_app.services.patience import patient
 from portal.choices import EndpointKind
@@ -298,6 +299,7 @@ def store(inspection: Inspection, rows: Sequence[Row]) -> None:
                 inspection=inspection,
                 database=row.database,
                 key=row.key,
+                digest=key_digest(row.key),
                 kind=row.kind[:24],
                 source_text=row.source,
                 target_text=row.target,

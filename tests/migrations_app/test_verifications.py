@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import random
 from datetime import timedelta
 
 import pytest
@@ -230,6 +231,12 @@ class TestReport:
         text = "".join(verification_report.as_csv(made))
         assert "'=cmd()" in text
         assert ",'@x" in text
+
+    def test_a_key_that_no_index_takes(self, make_task: TaskMaker) -> None:
+        made = ended(make_task(S.FAILED))
+        key = random.Random(1).randbytes(100_000)
+        verifications.store(made, [Row(0, key, "missing", "", "", ""), Row(1, key, "missing", "", "", "")])
+        assert [bytes(row.key) for row in made.differences.order_by("pk")[2:]] == [key, key]
 
     def test_the_same_key_twice_is_one_row(self, make_task: TaskMaker) -> None:
         made = ended(make_task(S.FAILED))
