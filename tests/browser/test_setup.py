@@ -167,3 +167,35 @@ def test_from_nothing_to_a_running_migration_by_keyboard_alone(
     with target.client(db=3) as copy:
         assert copy.dbsize() == 0
     assert not looked.faults, "\n".join(looked.faults)
+
+
+@pytest.mark.timeout(180)
+def test_a_snapshot_file_is_uploaded_and_imported(visitor: NewVisitor, redis_server: ServerFactory) -> None:
+    source, target = redis_server("redis-6.2"), redis_server("valkey-9", password="of the target")
+    with source.client() as client:
+        client.mset({f"key:{number}": number for number in range(300)})
+        client.save()
+    otto = visitor("otto", viewport=DESK)
+    page = otto.page
+    otto.register("imported", target)
+    page.goto("/migrations/")
+    page.get_by_role("button", name="Create task").first.click()
+    page.locator("[name=source-origin][value=file]").check()
+    page.locator("#id_source-upload").set_input_files(
+        {"name": "notes.rdb", "mimeType": "application/octet-stream", "buffer": b"no snapshot at all"}
+    )
+    page.locator("#id_target-instance").select_option(index=1)
+    with otto.refusals():
+        page.get_by_role("button", name="Test connectivity and continue").click()
+        expect(otto.error_at("source-upload")).to_contain_text("notes.rdb is no snapshot file")
+    page.locator("#id_source-upload").set_input_files(source.dir / "dump.rdb")
+    page.get_by_role("button", name="Test connectivity and continue").click()
+    expect(page.locator("#connectivity")).to_contain_text("Snapshot of format 9")
+    expect(page.locator("#side-source")).to_contain_text("dump.rdb is uploaded")
+    page.get_by_role("link", name="Continue to").click()
+    expect(page.get_by_text("The source is a snapshot file, which no changes follow.")).to_be_visible()
+    page.get_by_role("button", name="Next: save and precheck").click()
+    otto.check_and_confirm()
+    expect(otto.status()).to_contain_text("Successful")
+    with target.client() as copy:
+        assert copy.get("key:299") == b"299"
