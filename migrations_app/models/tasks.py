@@ -162,6 +162,11 @@ class MigrationTask(models.Model):
         return states.actions(TaskStatus(self.status), too_late=self.is_too_late)
 
     @property
+    def is_over(self) -> bool:
+        """Nothing happens any more unless somebody acts: live pages stop to poll."""
+        return self.status_badge.is_final and self.resume_next_at is None
+
+    @property
     def is_too_late(self) -> bool:
         """It failed so long ago that it cannot be resumed any more (R55)."""
         return (

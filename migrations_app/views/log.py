@@ -37,7 +37,7 @@ def task_log_tail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     choice = logbook.Choice.of(request.GET)
     after, have, shown = (_number(request, name) or 0 for name in ("after", "have", "shown"))
     lines = logbook.since(task, choice, after)
-    final = task.status_badge.is_final
+    final = task.is_over
     if len(lines) > logbook.FRESH or (len(lines) > have and shown + len(lines) > logbook.SHOWN):
         # Too much to be put on top of what is there.
         context = {"task": task} | context_of(request, task)

@@ -58,7 +58,7 @@ def page_of(request: HtmxHttpRequest, public_id: str) -> HttpResponse | None:
     task = _loaded(request).filter(public_id=public_id).first()
     if task is None:
         return None
-    status = STOP_POLLING if wants_fragment(request) and task.status_badge.is_final else 200
+    status = STOP_POLLING if wants_fragment(request) and task.is_over else 200
     return render_page(
         request,
         "migrations_app/shared_detail.html",

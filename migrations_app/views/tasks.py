@@ -101,7 +101,7 @@ def task_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     if (other := shared.page_of(request, public_id)) is not None:
         return other
     task = visible_task(request, public_id)
-    status = STOP_POLLING if wants_fragment(request) and task.status_badge.is_final else 200
+    status = STOP_POLLING if wants_fragment(request) and task.is_over else 200
     context = task_context(request, task)
     context["operation"] = operation = Operation(context["view"])
     if task.actions["configure"].open or task.status == TaskStatus.PRECHECKING:

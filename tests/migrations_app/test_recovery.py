@@ -156,3 +156,13 @@ def test_nothing_happens_to_a_task_that_a_person_has_taken_up(make_task: TaskMak
     assert not recovery.resume(found)
     task.refresh_from_db()
     assert task.status == S.RELEASED
+
+
+def test_its_page_goes_on_to_poll(client: Any, operator: User, make_task: TaskMaker) -> None:
+    """It will change by itself, other than that of a task whose failure waits for a person."""
+    client.force_login(operator)
+    for failure_id, status in (("connection.refused", 200), ("target.diverged", 286)):
+        task = fail(make_task(S.INCREMENTAL), failure_id)
+        response = client.get(task.get_absolute_url(), headers={"HX-Request": "true"})
+        assert response.status_code == status
+        task.delete()
