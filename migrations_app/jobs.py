@@ -18,6 +18,7 @@ from migrations_app.runner import link as link_runner
 from migrations_app.runner import reachability
 from migrations_app.runner.sides import own_address
 from migrations_app.services import (
+    alerts,
     inspections,
     links,
     recovery,
@@ -107,6 +108,7 @@ def tick_default(cluster: str) -> None:
             recovery.ring(task_id)
     for task_id in repairs.due():
         repairs.restore_due(task_id)
+    alerts.look()
     deliveries.ring_due()
     _thin_samples()
     _sweep_uploads()

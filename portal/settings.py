@@ -194,6 +194,9 @@ SERVER_EMAIL = env.text("SERVER_EMAIL", DEFAULT_FROM_EMAIL)
 # Of links in messages, which leave the console: scheme, host and port as people open it.
 SITE_URL = env.text("SITE_URL", "http://localhost:8000")
 
+# Before the first reminder of an alert that lasts; each further pause is twice as long, up to a day.
+ALERT_REMINDER_MINUTES = env.number("ALERT_REMINDER_MINUTES", 60)
+
 # --- Static files -----------------------------------------------------------------------------------------------------
 
 STATIC_URL = "static/"

@@ -14,7 +14,7 @@ from migrations_app import bulk, present
 from migrations_app.choices import Phases, TaskStatus
 from migrations_app.models import MigrationTask, TaskAlert
 from migrations_app.operation import Operation
-from migrations_app.services import sharing
+from migrations_app.services import alerts, sharing
 from migrations_app.views import log, shared
 from migrations_app.views.common import STOP_POLLING, task_context, visible_task
 from migrations_app.views.setup import shell
@@ -109,6 +109,7 @@ def task_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
         context["precheck_url"] = reverse("task_setup", args=[task.public_id, "precheck"])
     if not wants_fragment(request):
         context |= log.context_of(request, task) | operation.charts(request.GET.get("charts", ""))
+        context |= alerts.context_of(task)
     return render_page(
         request, "migrations_app/task_detail.html", "migrations_app/_task_poll.html", context, status=status
     )
