@@ -18,7 +18,7 @@ from .visitor import LIVE_MS, Visitor
 ARTEFACTS = ROOT / "test-results" / "browser"
 """Pictures of what the tests have seen; git ignores the folder."""
 # One for each test that needs an account of its own.
-PEOPLE = ("olivia", "noah", "mira", "jonas", "lea", "timo", "vera", "nora", "otto")
+PEOPLE = ("olivia", "noah", "mira", "jonas", "lea", "timo", "vera", "nora", "otto", "paula", "pia")
 
 NewVisitor = Callable[..., Visitor]
 saved: list[Path] = []
