@@ -282,20 +282,33 @@ def finish_completed(lease: Lease) -> bool:
 
 @patient
 def fail(lease: Lease, *, failure_id: str, message: str, advice: str) -> bool:
-    """The link cannot go on. The task can be resumed from here."""
-    task = _task_of(lease)
-    if task is None:
+    """The link cannot go on. The task can be resumed from here, and is by itself where the cause can pass and it is wanted to run.
+
+    One that is just being paused is paused all the same where a server is merely away: its position stands.
+    """
+    link = lease._row().select_related("task").first()
+    if link is None:
         return False
-    _give_up(lease)
+    task, desired = link.task, Desired(link.desired)
     if scrubber := privacy.of_task(task.pk):
         message, advice = scrubber.text(message), scrubber.text(advice)
+    if desired == Desired.PAUSE and causes.can_pass(failure_id, message):
+        lease._row().update(owner="", lease_until=None, rung_at=None)
+        note(task, "link.failed_pausing", message, LogLevel.WARNING, failure_id=failure_id)
+        return _settled(task, desired)
+    _give_up(lease)
     return _end(
         task,
         TaskStatus.FAILED,
         failure_id=failure_id[:64],
         failure_message=message[:4000],
         failure_advice=advice[:4000],
-        **causes.after_failure(task, failure_id, message),
+        # Nobody expects a task that was to stop to begin again.
+        **(
+            causes.after_failure(task, failure_id, message)
+            if desired == Desired.RUN
+            else {"resume_next_at": None}
+        ),
     )
 
 

@@ -166,3 +166,31 @@ def test_its_page_goes_on_to_poll(client: Any, operator: User, make_task: TaskMa
         response = client.get(task.get_absolute_url(), headers={"HX-Request": "true"})
         assert response.status_code == status
         task.delete()
+
+
+class TestNotWantedToRun:
+    def test_one_that_was_to_stop_does_not_begin_again(self, operator: User, make_task: TaskMaker) -> None:
+        task = make_task(S.INCREMENTAL, reached_incremental=True)
+        lease = links.acquire_lease(task.link.pk, "host:1:a")
+        assert lease is not None
+        tasks.stop_task(operator, task)
+        assert links.fail(lease, failure_id="connection.lost", message="away", advice="wait")
+        task.refresh_from_db()
+        assert (task.status, task.resume_next_at) == (S.FAILED, None)
+
+    @pytest.mark.parametrize(
+        ("failure_id", "status"), [("connection.lost", S.PAUSED), ("target.diverged", S.FAILED)]
+    )
+    def test_one_that_was_to_pause(
+        self, operator: User, make_task: TaskMaker, failure_id: str, status: S
+    ) -> None:
+        """A server that is away is no reason not to pause: the position stands. What cannot be trusted is told."""
+        task = make_task(S.INCREMENTAL)
+        lease = links.acquire_lease(task.link.pk, "host:1:a")
+        assert lease is not None
+        tasks.pause_task(operator, task)
+        assert links.fail(lease, failure_id=failure_id, message="away", advice="wait")
+        task.refresh_from_db()
+        assert (task.status, task.resume_next_at) == (status, None)
+        assert task.log.filter(message__contains="away").exists()
+        assert links.Link.objects.get(task=task).owner == ""
