@@ -14,6 +14,7 @@ from migrations_app.services.verification_report import escaped, shown
 KINDS: Final = {
     "missing": "Missing on the target",
     "extra": "Only on the target",
+    "database": "Other database",
     "type": "Type",
     "value": "Value",
     "ttl": "Expiry",

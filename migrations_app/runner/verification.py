@@ -133,6 +133,7 @@ def _values(report: Reporter) -> Result:
     )
     report.check()
     found.flush(force=True)
+    found.moved(verifications.mark_moved(report.inspection))
     notes = _notes(task)
     if found.left_out:
         notes.append(
@@ -205,6 +206,15 @@ class _Found:
         for start in range(0, len(rows), _STORE):
             verifications.store(self._inspection, rows[start : start + _STORE])
         self._stored_at = time.monotonic()
+
+    def moved(self, rows: int) -> None:
+        """So many rows are of keys that are in another database."""
+        if rows:
+            for kind in ("missing", "extra"):
+                self.by_kind[kind] -= rows // 2
+                if not self.by_kind[kind]:
+                    del self.by_kind[kind]
+            self.by_kind["database"] = rows
 
     def _join(self, one: Difference) -> None:
         """A key that differs in its content and in its expiry is one row, of the content's kind."""

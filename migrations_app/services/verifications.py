@@ -161,7 +161,7 @@ def request_correction(actor: User | None, verification: Inspection, keys: Itera
             id="correction.not_now",
         )
     access.require(task)
-    _check_target_free(task)
+    _check_target_free(task, status)
     if verification.kind != InspectionKind.VERIFICATION or not InspectionStatus(verification.status).is_final:
         raise Conflict(
             "The verification has not ended yet. Nothing was changed.",
@@ -228,10 +228,10 @@ def _check_comparable(task: MigrationTask) -> None:
         )
 
 
-def _check_target_free(task: MigrationTask) -> None:
+def _check_target_free(task: MigrationTask, status: str) -> None:
     other = (
         MigrationTask.objects.filter(target=task.target_id, status__in=HOLDING).exclude(pk=task.pk).first()
-        if task.status not in HOLDING
+        if status not in HOLDING
         else None
     )
     if other is not None:
@@ -309,6 +309,26 @@ def store(inspection: Inspection, rows: Sequence[Row]) -> None:
         ],
         ignore_conflicts=True,
     )
+
+
+@patient
+def mark_moved(inspection: Inspection) -> int:
+    """Keys that are missing in one database and too many in another have changed databases: both rows say so. The number of rows."""
+    rows = Difference.objects.filter(inspection=inspection)
+    places: dict[str, dict[str, Difference]] = {}
+    for row in rows.filter(kind__in=("missing", "extra")).defer("key", "source_text", "target_text"):
+        places.setdefault(row.digest, {}).setdefault(row.kind, row)
+    changed = []
+    for found in places.values():
+        if len(found) == 2:
+            missing, extra = found["missing"], found["extra"]
+            missing.detail = f"the target has a key of this name in database {extra.database}"
+            extra.detail = f"the source has a key of this name in database {missing.database}"
+            changed += [missing, extra]
+    for row in changed:
+        row.kind = "database"
+    Difference.objects.bulk_update(changed, ["kind", "detail"], batch_size=500)
+    return len(changed)
 
 
 @patient

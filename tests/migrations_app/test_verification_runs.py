@@ -155,6 +155,19 @@ def test_by_value_then_repaired(task: MigrationTask, sides: tuple[Server, Server
     assert task.log.filter(event="keys.repaired").exists()
 
 
+def test_a_key_in_another_database(task: MigrationTask, sides: tuple[Server, Server]) -> None:
+    write(sides[0], db=1, moved="1")
+    write(sides[0], gone="1")
+    write(sides[1], db=4, moved="1")
+    done = verify(task)
+    assert done.result["by_kind"] == {"database": 2, "missing": 1}
+    rows = {(row.database, bytes(row.key)): row for row in done.differences.all()}
+    assert rows[1, b"moved"].kind == rows[4, b"moved"].kind == "database"
+    assert "database 4" in rows[1, b"moved"].detail
+    assert "database 1" in rows[4, b"moved"].detail
+    assert verification_report.digest(done, done.result) == done.result["sha256"]
+
+
 def test_what_the_task_leaves_out(task: MigrationTask, sides: tuple[Server, Server]) -> None:
     write(sides[0], a="1")
     write(sides[0], db=1, other="1")

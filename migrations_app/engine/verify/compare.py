@@ -190,11 +190,13 @@ class _Wants:
 
     def __init__(self, keys: KeyFilter | None, percent: float) -> None:
         self._wants = keys.wants if keys else None
-        self._below = round(percent * 2**32 / 100)
+        self._below = max(1, round(percent * 2**32 / 100)) if percent < 100 else 0
         self.share = percent / 100
 
     def __call__(self, key: bytes) -> bool:
-        return zlib.crc32(key) < self._below and (self._wants is None or self._wants(key))
+        if self._below and zlib.crc32(key) >= self._below:
+            return False
+        return self._wants is None or self._wants(key)
 
 
 def _compare(
