@@ -26,7 +26,7 @@ DIVERGED: Final = "target.diverged"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One phase of a task. `state` is done, current, waiting, warning, failed or stopped; never told by colour alone."""
+    """One phase of a task. `state` is done, current, waiting, warning, failed, stopped or paused; never told by colour alone."""
 
     label: str
     state: str
@@ -57,9 +57,15 @@ _ICONS: Final = {
     "warning": ("alert", "interrupted"),
     "failed": ("x-circle", "failed here"),
     "stopped": ("stop-circle", "stopped here"),
+    "paused": ("pause-circle", "paused"),
 }
 _STATE_OF: Final = {
+    S.NOT_CONFIGURED: "waiting",
+    S.PRECHECKING: "waiting",
+    S.PRECHECK_FAILED: "waiting",
     S.READY: "waiting",
+    S.PAUSED: "paused",
+    S.RELEASED: "stopped",
     S.RETRYING: "warning",
     S.STOPPING: "current",
     S.FAILED: "failed",
@@ -180,7 +186,11 @@ class TaskView:
             return None
         if progress.written_per_second <= 0:
             return math.inf
-        return max(0, progress.backlog_bytes - (progress.lag_bytes or 0)) / progress.written_per_second
+        seconds = (progress.backlog_bytes - (progress.lag_bytes or 0)) / progress.written_per_second
+        if not self.is_running and progress.updated_at is not None:
+            # It is being used up since then, if the source is written to as before.
+            seconds -= (timezone.now() - progress.updated_at).total_seconds()
+        return max(0.0, seconds)
 
     @property
     def backlog_label(self) -> str:
@@ -189,7 +199,11 @@ class TaskView:
             return "not known yet"
         if seconds == math.inf:
             return "any, while nothing is written"
-        return f"about {duration(seconds)}"
+        return (
+            f"about {duration(seconds)}"
+            if seconds
+            else "nothing any more, if the source is written to as before"
+        )
 
     @property
     def backlog_is_short(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -247,6 +248,12 @@ class TestDetail:
             "Delay 40 s",
         ):
             assert shown in page, shown
+        # Of a task that does not run, what was left at the last report is being used up.
+        MigrationTask.objects.update(status=S.PAUSED)
+        LinkProgress.objects.update(updated_at=timezone.now() - timedelta(seconds=40))
+        assert re.search(r"about 1\d s", text(browser.get(task.get_absolute_url())))
+        LinkProgress.objects.update(updated_at=timezone.now() - timedelta(hours=1))
+        assert "nothing any more" in text(browser.get(task.get_absolute_url()))
         LinkProgress.objects.update(written_per_second=0.0)
         assert "any, while nothing is written" in text(browser.get(task.get_absolute_url()))
         LinkProgress.objects.update(written_per_second=None)
@@ -507,6 +514,7 @@ class TestActions:
         assert task.status == S.PAUSED
         page = text(browser.get(task.get_absolute_url()))
         assert "Nothing is written to the target" in page
+        assert "step-paused" in page
         assert "The task is paused already." in page, "why it cannot be paused once more"
         MigrationTask.objects.update(pause_reason="The access role was revoked.")
         assert "by the system: The access role was revoked." in text(browser.get(task.get_absolute_url()))
