@@ -21,7 +21,7 @@ from migrations_app.models.inspections import key_digest
 from migrations_app.services import access, inspections, links, verification_report
 from migrations_app.services.patience import patient
 from portal.choices import EndpointKind
-from portal.errors import Conflict, Invalid, NotFound
+from portal.errors import Conflict, Invalid, NotFound, ServiceError
 from portal.models import Instance
 from portal.services import audit
 from portal.services.permissions import require_operator, role_in
@@ -133,7 +133,7 @@ def why_not_verify(task: MigrationTask) -> str:
     """Why a verification cannot be asked for now; empty where it can."""
     try:
         _check_comparable(task)
-    except (Conflict, Invalid) as refusal:
+    except ServiceError as refusal:
         return refusal.message.removesuffix(" Nothing was started.")
     return ""
 

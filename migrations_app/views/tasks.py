@@ -108,8 +108,9 @@ def task_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
         context["setup_url"] = reverse("task_setup", args=[task.public_id, shell.where_left(task)])
         context["precheck_url"] = reverse("task_setup", args=[task.public_id, "precheck"])
     if not wants_fragment(request):
-        context |= log.context_of(request, task) | operation.charts(request.GET.get("charts", ""))
-        context |= alerts.context_of(task)
+        context |= log.context_of(request, task) | alerts.context_of(task)
+    if not wants_fragment(request) or status == STOP_POLLING:
+        context |= operation.charts(request.GET.get("charts", ""))
     return render_page(
         request, "migrations_app/task_detail.html", "migrations_app/_task_poll.html", context, status=status
     )

@@ -351,7 +351,10 @@ class TestDetail:
     @pytest.mark.parametrize("status", [S.COMPLETED, S.FAILED, S.STOPPED])
     def test_polling_ends_with_286(self, browser: Client, make_task: TaskMaker, status: S) -> None:
         task = make_task(status)
-        assert browser.get(task.get_absolute_url(), headers=HTMX).status_code == 286
+        response = browser.get(task.get_absolute_url(), headers=HTMX)
+        assert response.status_code == 286
+        assert 'id="charts" hx-swap-oob="true"' in text(response), "they stop to ask, too"
+        assert 'hx-trigger="every' not in text(response)
         response = browser.get(task.get_absolute_url())
         assert response.status_code == 200
         assert "every 1s" not in text(response)
