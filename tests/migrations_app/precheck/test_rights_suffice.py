@@ -142,7 +142,7 @@ def follow(world: World, here: Server, there: Server | Cluster) -> None:
             )
             world.undo.append(lambda server=server: world._execute(server, "ACL", "DELUSER", "mover"))  # type: ignore[misc]
     for instance in task.both_sides():
-        instance.endpoint.username, instance.endpoint.password = "mover", WORD  # type: ignore[assignment]
+        instance.endpoint.username, instance.endpoint.password = "mover", WORD
         instance.endpoint.save()
     task = (
         type(task)
