@@ -42,19 +42,23 @@ _LENGTHS: Final = {
     "stream": "XLEN",
 }
 RDB_NEWEST: Final = {"REDIS": 13, "VALKEY": 80}  # versions of snapshots that were tested
+_WITH_CHECKSUM: Final = 5  # from this version on the end is marked, and 8 bytes of checksum follow
+_CHECKSUM: Final = 8
 _BUILT_IN: Final = {"vectorset": "vector sets"}  # modules that Redis 8 always has
 
 
 @checks.source("file", "Snapshot file", Severity.ERROR, ignorable=False, needs=(), file=True)
 def file(ctx: Context, side: Side) -> Finding:
-    """A snapshot, of a version that is known."""
+    """A snapshot, whole, of a version that is known."""
     if not side.is_file:
         raise Skip("The source is a server.")
     path = side.endpoint.file
     try:
         with open(path, "rb") as handle:
             header = handle.read(9)
-        length = os.path.getsize(path)
+            length = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, length - _CHECKSUM - 1))
+            end = handle.read(1)
     except OSError as error:
         return failed(
             f"{path} cannot be read: {error.strerror}.",
@@ -65,6 +69,11 @@ def file(ctx: Context, side: Side) -> Finding:
         return failed(
             f"{path} is no snapshot file: it begins with {header!r}, not with REDIS or VALKEY and a version.",
             "Give the file that SAVE or BGSAVE writes (dump.rdb).",
+        )
+    if version >= _WITH_CHECKSUM and end != b"\xff":
+        return failed(
+            f"{path} does not end as a snapshot does: it is cut short, or goes on behind its end as an append-only file does.",
+            "Copy the whole file again, or make a new snapshot (BGSAVE).",
         )
     product = "VALKEY" if header.startswith(b"VALKEY") else "REDIS"
     told = f"{path}: {size(length)}, format {product.title()} {version}."

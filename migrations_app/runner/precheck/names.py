@@ -116,7 +116,7 @@ def both(ctx: Context) -> Found:
     def tick() -> bool:
         nonlocal pages
         pages += 1
-        ctx.tick(f"{pages:,} thousand names compared" if pages > 1 else "comparing names")
+        ctx.tick(f"{pages:,} {'MiB of the file read' if ctx.source.is_file else 'thousand names looked at'}")
         time.sleep(PAUSE)
         return True
 

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from migrations_app.choices import InspectionKind, Outcome, Severity
-from migrations_app.engine.errors import EngineError
+from migrations_app.engine.errors import ConnectionLost, EngineError
 from migrations_app.models import Inspection, PrecheckItem
 from migrations_app.runner.inspections import Cancelled, Reporter, Result, kind
 from migrations_app.runner.precheck.context import Context
@@ -56,7 +56,14 @@ def precheck(report: Reporter) -> Result:
 
 
 def look(item: Item, context: Context) -> Finding:
-    """What an item finds. An error of it is its own failure: the others are looked at all the same."""
+    """What an item finds. An error of it is its own failure: the others are looked at all the same.
+
+    A connection that was cut is made anew, once: servers close those that were idle while an item took its time.
+    """
+    return _look(item, context, again=True)
+
+
+def _look(item: Item, context: Context, *, again: bool) -> Finding:
     try:
         if context.source.is_file and not item.file and item.side != "target":
             raise Skip("The source is a snapshot file.")
@@ -71,6 +78,8 @@ def look(item: Item, context: Context) -> Finding:
         return Finding(Outcome.SKIPPED, str(skip))
     except (EngineError, ServiceError) as error:
         context.renew()
+        if isinstance(error, ConnectionLost) and again:
+            return _look(item, context, again=False)
         return failed(f"This could not be looked at: {error.message}", error.advice, id=error.id)
     except Exception as error:
         log.exception("precheck.item_crashed", item=item.code)

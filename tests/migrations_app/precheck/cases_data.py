@@ -68,7 +68,19 @@ def absent_file(w: World) -> None:
 
 @case("source.file", WARNING, "newest that was tested is 13")
 def file_of_tomorrow(w: World) -> None:
-    snapshot(w, content=b"REDIS0099")
+    snapshot(w, content=b"REDIS0099" + b"\xff" + bytes(8))
+
+
+@case("source.file", FAILED, "cut short")
+def file_cut_short(w: World) -> None:
+    snapshot(w)
+    path = w.folder / "dump.rdb"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@case("source.file", PASSED, "Redis 7")
+def file_of_3_2(w: World) -> None:
+    snapshot(w, "redis-3.2")
 
 
 # --- databases -------------------------------------------------------------------------------------------------------------

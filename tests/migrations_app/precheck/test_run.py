@@ -98,6 +98,20 @@ def test_an_item_that_crashes_fails_alone(world: World, monkeypatch: pytest.Monk
     assert (crashed.severity, after.outcome) == ("error", Outcome.PASSED)
 
 
+def test_connections_that_were_cut_are_made_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a server that closes idle clients while an item takes its time."""
+    looked = precheck.look
+
+    def look(item: Any, context: Any) -> Any:
+        if item.code in ("target.eviction", "source.big_keys"):
+            world.do(item.side, "CLIENT", "KILL", "TYPE", "normal")
+        return looked(item, context)
+
+    world.do("source", "SET", "a", "1")
+    monkeypatch.setattr(precheck, "look", look)
+    healthy(run(world))
+
+
 def test_who_has_lost_the_lease_writes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     checks = Checks()
 
