@@ -332,7 +332,10 @@ class TestDetail:
 
     def test_a_failed_task_says_when_it_is_tried_again(self, browser: Client, make_task: TaskMaker) -> None:
         task = make_task(S.FAILED, finished_at=timezone.now(), resume_next_at=timezone.now())
-        assert "resumed by itself once its cause has passed" in text(browser.get(task.get_absolute_url()))
+        links.note(task, "a.b", "A line.")
+        page = text(browser.get(task.get_absolute_url()))
+        assert "resumed by itself once its cause has passed" in page
+        assert "every 1s" in page and "/log/tail/" in page, "it may go on at any time"
         MigrationTask.objects.update(finished_at=timezone.now() - timedelta(days=8), resume_next_at=None)
         page = text(browser.get(task.get_absolute_url()))
         assert "cannot be resumed any more" in page
