@@ -220,6 +220,8 @@ def test_every_page_is_accessible_and_fits_a_phone(visitor: NewVisitor, redis_se
         f"{stopped}log/",
         account,
         account_page,
+        f"{account_page}templates/",
+        f"{account_page}templates/new/",
         "/audit/",
         "/profile/",
         "/profile/password/",

@@ -346,20 +346,28 @@ class TestResult:
         )
         assert "No worker has taken the test" in self.answer(browser, task)[1]
 
-    def test_what_it_has_found(self, browser: Client, make_task: Any) -> None:
-        task = make_task(TaskStatus.NOT_CONFIGURED)
+    def test_what_it_has_found(self, browser: Client, make_task: Any, account: Account) -> None:
+        entered = connections.create_self_hosted(None, account, ConnectionParams(host="127.0.0.1", port=6401))
+        task = make_task(TaskStatus.NOT_CONFIGURED, target=entered)
         told = {"address": "127.0.0.1:6401", "addresses": ["127.0.0.1:6401"], "message": "", "advice": ""}
-        result = {
-            "source": told | {"ok": True, "product": "Redis 7.0.15", "keys": 12, "latency_ms": 1.5},
-            "target": told | {"ok": False, "field": "password", "message": "The server refused it.", "advice": "Enter it again."},
-        }  # fmt: skip
-        pass_test(task, passed=False, result=result, worker_host="worker-1", worker_ip="10.1.2.3")
+        refused = told | {
+            "ok": False,
+            "field": "username",
+            "message": "The server refused it.",
+            "advice": "Enter it again.",
+        }
+        found = told | {"ok": True, "product": "Redis 7.0.15", "keys": 12, "latency_ms": 1.5}
+        worker = {"worker_host": "worker-1", "worker_ip": "10.1.2.3"}
+        pass_test(task, passed=False, result={"source": found, "target": refused}, **worker)
         status, shown = self.answer(browser, task)
         assert status == 286
         for words in ("Redis 7.0.15", "12 keys", "1.5 ms", "The server refused it.", "Enter it again.", "10.1.2.3", "worker-1",
                       "allowlists of both sides", "Outbound rules", 'href="#id_target-password"', "Not reached"):  # fmt: skip
             assert words in shown, words
         assert "Continue to" not in shown
+        # An instance of the fleet is changed on its own page.
+        pass_test(task, passed=False, result={"source": refused, "target": found}, **worker)
+        assert reverse("instance_edit", args=[task.source.public_id]) in self.answer(browser, task)[1]
 
 
 def snapshot(body: bytes = b"REDIS0011 and so on", name: str = "orders.rdb") -> SimpleUploadedFile:

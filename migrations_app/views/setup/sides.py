@@ -10,6 +10,7 @@ from typing import Any, Final
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils import timezone
 
 from migrations_app.choices import InspectionStatus
@@ -20,7 +21,7 @@ from migrations_app.services import connectivity, inspections, sides, snapshots,
 from migrations_app.services.sides import Side
 from migrations_app.views.common import STOP_POLLING
 from migrations_app.views.setup import shell
-from portal.choices import EndpointKind
+from portal.choices import Origin
 from portal.errors import ServiceError
 from portal.htmx import HtmxHttpRequest, wants_fragment
 from portal.keys import CredentialUnreadable
@@ -41,6 +42,8 @@ class Answer:
     side: str
     instance: Instance
     told: Mapping[str, Any]
+    account_id: int
+    """Of the task."""
 
     @property
     def label(self) -> str:
@@ -48,9 +51,18 @@ class Answer:
 
     @property
     def field(self) -> str:
-        """The field of the form that an error is about, as the page names it."""
+        """The field of the form that an error is about, as the page names it; "" for an instance of the fleet."""
+        if self.instance.origin == Origin.FLEET:
+            return ""
         name = {"username": "password"}.get(self.told.get("field", ""), self.told.get("field", ""))
         return f"id_{self.side}-{name}" if name else ""
+
+    @property
+    def edit_url(self) -> str:
+        """Where the connection of an instance of the task's own account is changed."""
+        if self.instance.origin != Origin.FLEET or self.instance.account_id != self.account_id:
+            return ""
+        return reverse("instance_edit", args=[self.instance.public_id])
 
 
 @shell.step(STEP, done=connectivity.is_passed)
@@ -270,13 +282,15 @@ def _test(task: MigrationTask) -> dict[str, Any]:
     answers = []
     if test is not None and test.status == InspectionStatus.DONE:
         answers = [
-            Answer(side, getattr(task, side), test.result[side]) for side in SIDES if side in test.result
+            Answer(side, getattr(task, side), test.result[side], task.account_id)
+            for side in SIDES
+            if side in test.result
         ]
     waiting = test is not None and test.status == InspectionStatus.QUEUED
     return {
         "test": test,
         "answers": answers,
-        "passed": connectivity.is_passed(task),
+        "passed": bool(answers) and test is not None and bool(test.passed),
         "nobody": waiting and test is not None and timezone.now() - test.created_at > PATIENCE,
         "next_step": shell.ORDER[1],
         "outbound": sorted(
@@ -287,9 +301,5 @@ def _test(task: MigrationTask) -> dict[str, Any]:
                 for address in answer.told.get("addresses", ())
             }
         ),
-        "unix": [answer.instance for answer in answers if answer.instance.endpoint.unix_path],
-        "files": [
-            answer.instance for answer in answers if answer.instance.endpoint.kind == EndpointKind.FILE
-        ],
         "cluster": inspections.CLUSTER,
     }
