@@ -80,11 +80,10 @@ def _of_phases(task: MigrationTask, following: bool) -> Iterator[Risk]:
 
 def _of_sides(task: MigrationTask, worker_ip: str) -> Iterator[Risk]:
     for side, instance in (("source", task.source), ("target", task.target)):
-        if (
-            instance is not None
-            and instance.endpoint.kind == EndpointKind.SERVER
-            and instance.endpoint.is_raw_ip
-        ):
+        # Where a server of another account is, is its owner's business.
+        if instance is None or instance.account_id != task.account_id:
+            continue
+        if instance.endpoint.kind == EndpointKind.SERVER and instance.endpoint.is_raw_ip:
             yield Risk(f"{side}-address", Severity.WARNING, f"The {side} is given by an IP address ({instance.endpoint.address}). When it changes, "
                        "the task is cut off: use a host name, and switch off the DNS cache of applications and servers.", "sides")  # fmt: skip
     for number, limit in enumerate(limits_of(task)):

@@ -102,6 +102,14 @@ def test_sides(source: dict[str, Any], target: dict[str, Any], text: str, there:
     assert of(warnings(task(source, target)), text) is there
 
 
+def test_the_address_of_another_accounts_server_is_not_told() -> None:
+    made = task({"host": "10.0.0.7"})
+    assert of(warnings(made), "10.0.0.7")
+    assert made.source is not None
+    made.source.account = Account(pk=7, name="b")
+    assert not of(warnings(made), "10.0.0.7")
+
+
 def test_warnings_come_first_and_ids_are_unique() -> None:
     found = warnings(task(phases=FULL, conflict=ConflictPolicy.OVERWRITE, commands={"3": {"only": ["SET"]}}))
     severities = [risk.severity for risk in found]

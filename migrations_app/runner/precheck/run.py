@@ -13,6 +13,7 @@ from migrations_app.engine.errors import ConnectionLost, EngineError
 from migrations_app.models import Inspection, PrecheckItem
 from migrations_app.runner.inspections import Cancelled, Reporter, Result, kind
 from migrations_app.runner.precheck.context import Context
+from migrations_app.runner.precheck.discretion import discreet
 from migrations_app.runner.precheck.items import ITEMS
 from migrations_app.runner.precheck.registry import Finding, Item, Skip, failed
 from migrations_app.runner.sides import own_address
@@ -34,7 +35,7 @@ def precheck(report: Reporter) -> Result:
         for position, item in enumerate(ITEMS, start=1):
             context.done, context.total, context.title = position - 1, len(ITEMS), item.title
             report.progress(position - 1, len(ITEMS), item.title, items=list(context.told))
-            finding = look(item, context)
+            finding = discreet(look(item, context), item.side, context)
             rows.append(_row(position, item, finding))
             context.told.append({"code": item.code, "outcome": finding.outcome.value})
     finally:
