@@ -9,6 +9,7 @@ from django import forms
 from migrations_app.choices import ConflictPolicy, Method, Phases
 from migrations_app.forms.settings import AlertFields, RetryFields, SpeedFields, alert_initial, speed_initial
 from migrations_app.models import MigrationTask
+from migrations_app.services import access
 from portal.choices import Architecture, EndpointKind
 from portal.models import Instance
 
@@ -94,13 +95,18 @@ class ObjectsForm(AlertFields, RetryFields, SpeedFields):
         self.fields[name].choices = choices  # type: ignore[attr-defined]
 
     def _databases(self) -> list[dict[str, int]]:
-        """One {index, keys, expires} per database of the source as it was last looked at, empty ones too."""
+        """One {index, keys, expires} per database of the source as it was last looked at, empty ones too.
+
+        Of another account's source only those that its role covers: what the others hold is not told.
+        """
         known = {row["index"]: row for row in self.source.databases}
         if self.source.architecture == Architecture.CLUSTER:
             count = 1
         else:
             count = max([self.source.database_count or USUAL_DATABASES, *(index + 1 for index in known)])
-        return [known.get(index, {"index": index, "keys": 0, "expires": 0}) for index in range(count)]
+        covered = access.databases_of(self.task.source_role, self.source)
+        offered = range(count) if covered is None else covered
+        return [known.get(index, {"index": index, "keys": 0, "expires": 0}) for index in offered]
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -17,7 +17,15 @@ STOP_POLLING = 286  # htmx swaps the answer and asks no more
 def visible_task(request: HtmxHttpRequest, public_id: str) -> MigrationTask:
     """The task, or 404 whether it does not exist or belongs to others."""
     rows = MigrationTask.objects.visible_to(request.user).select_related(
-        "account", "created_by", "source__endpoint", "target__endpoint", "link__progress"
+        "account",
+        "created_by",
+        "source__endpoint",
+        "source__account",
+        "target__endpoint",
+        "target__account",
+        "source_role",
+        "target_role",
+        "link__progress",
     )
     return get_object_or_404(rows, public_id=public_id)
 

@@ -18,7 +18,21 @@ from .visitor import LIVE_MS, Visitor
 ARTEFACTS = ROOT / "test-results" / "browser"
 """Pictures of what the tests have seen; git ignores the folder."""
 # One for each test that needs an account of its own.
-PEOPLE = ("olivia", "noah", "mira", "jonas", "lea", "timo", "vera", "nora", "otto", "paula", "pia")
+PEOPLE = (
+    "olivia",
+    "noah",
+    "mira",
+    "jonas",
+    "lea",
+    "timo",
+    "vera",
+    "nora",
+    "otto",
+    "paula",
+    "pia",
+    "rosa",
+    "rudi",
+)
 
 NewVisitor = Callable[..., Visitor]
 saved: list[Path] = []
