@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from migrations_app.views import actions, log, running, shared, tasks, verifications
+from migrations_app.views import actions, checks, log, running, shared, tasks, verifications
 from migrations_app.views.setup import confirm as confirm  # each step registers itself
 from migrations_app.views.setup import create, objects, precheck, shell
 from migrations_app.views.setup import sides as sides
@@ -19,6 +19,7 @@ urlpatterns = [
     path("<slug:public_id>/setup/<slug:step>/", shell.task_setup, name="task_setup"),
     path("<slug:public_id>/settings/", running.task_settings, name="task_settings"),
     path("<slug:public_id>/connection/<slug:side>/", running.task_connection, name="task_connection"),
+    path("<slug:public_id>/checks/", checks.task_checks, name="task_checks"),
     path("<slug:public_id>/charts/", tasks.task_charts, name="task_charts"),
     path("<slug:public_id>/log/", log.task_log, name="task_log"),
     path("<slug:public_id>/log/tail/", log.task_log_tail, name="task_log_tail"),

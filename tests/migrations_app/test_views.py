@@ -19,6 +19,7 @@ from migrations_app import states
 from migrations_app.choices import LogLevel, TaskStatus
 from migrations_app.models import (
     AppliedRepair,
+    IgnoredItem,
     Inspection,
     Link,
     LinkProgress,
@@ -292,6 +293,24 @@ class TestDetail:
             assert shown in page, shown
         assert "Alert: Retrying" not in page
         for shown in ("Task started", "by omar", "The source is away.", "by the system"):
+            assert shown in page, shown
+
+    def test_what_the_precheck_has_found_can_be_looked_at_later(
+        self, browser: Client, make_task: TaskMaker, operator: User
+    ) -> None:
+        task = make_task(S.FULL)
+        address = f"/migrations/{task.public_id}/checks/"
+        assert "has not been checked yet" in text(browser.get(address))
+        inspection = Inspection.objects.create(task=task, kind="precheck", status="done", passed=True)
+        for position, (outcome, found) in enumerate((("passed", "all is well"), ("ignored", "a big key"))):
+            PrecheckItem.objects.create(
+                inspection=inspection, position=position, code=f"x{position}", title=f"Item {position}",
+                severity="warning", outcome=outcome, found=found,
+            )  # fmt: skip
+        IgnoredItem.objects.create(task=task, code="x1", reason="It is read at night.", by=operator)
+        assert address in text(browser.get(task.get_absolute_url()))
+        page = text(browser.get(address))
+        for shown in ("Item 0", "all is well", "a big key", "Ignored by omar", "It is read at night."):
             assert shown in page, shown
 
     def test_the_end_of_the_full_phase_is_estimated_or_said_not_to_be_known(
