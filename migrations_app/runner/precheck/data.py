@@ -330,7 +330,7 @@ def same_names(ctx: Context, side: Side) -> Finding:
         10,
     )
     return failed(
-        f"{counted(found.count, 'key')} of the source {'is' if found.count == 1 else 'are'} in the target already, among them {first}.",
+        f"{counted(found.count, 'key')} of the source {'is' if found.count == 1 else 'are'} in the target already{', among them' if found.count > len(found.first) else ':'} {first}.",
         "Remove them from the target, clear it, or choose another conflict policy (keep or overwrite).",
         repair=f"DEL them on the target; or the button clears it, after you have typed the name {side.instance.name}.",
         repair_code="target.clear",

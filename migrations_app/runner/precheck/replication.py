@@ -214,7 +214,7 @@ def _backlog_of(ctx: Context, node: Node, wanted: int) -> tuple[str, str, dict[s
     if not settings:
         return None
     told = (
-        f"{node.address} is written at {'' if certain else 'up to '}{size(rate)}/s; its backlog of {size(current)} covers "
+        f"{node.address} is written at {_speed(rate, certain)}; its backlog of {size(current)} covers "
         f"{_covers(current / rate if rate else math.inf)} of interruption, the retry time is {ctx.retry_minutes} min."
     )
     if "repl-backlog-size" in settings:
@@ -222,6 +222,12 @@ def _backlog_of(ctx: Context, node: Node, wanted: int) -> tuple[str, str, dict[s
     if "repl-backlog-ttl" in settings:
         told += f" Without a replica it is kept for {duration(keeps or 0)} (repl-backlog-ttl); advised: {duration(wanted)}."
     return told, size(current), settings
+
+
+def _speed(rate: float, certain: bool) -> str:
+    if rate < 1024:
+        return "less than 1 KiB/s"
+    return f"{'' if certain else 'up to '}{size(rate)}/s"
 
 
 def _size_of(node: Node) -> int | None:
