@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from django.db.models import Q
 
 from migrations_app.models import Inspection, MigrationTask, PrecheckItem
-from portal.errors import ServiceError
 from portal.models import Endpoint, Instance
 
 HIDDEN: Final = "(address not shown)"
+CLEARING: Final = "target.clear"  # of services/repairs.py, which imports this
 # Texts for people in a JSON result; elsewhere in it (names of keys, for example) only what is known is rewritten.
 # Places in a JSON result: of the other account's side they are replaced whatever they hold.
 PLACES: Final = frozenset({"address", "addresses", "host", "hosts", "node", "nodes", "master", "replica_of"})
@@ -101,7 +100,7 @@ def of(task: MigrationTask, *, keep: Iterable[str] = ()) -> Scrubber | None:
 
 
 def clean_items(inspection: Inspection) -> None:
-    """The rows that an inspection has just stored: without addresses, and without buttons that would change another account's server."""
+    """The rows that an inspection has just stored: without addresses, and without buttons that change another account's server."""
     scrubber = of_task(inspection.task_id, keep=[inspection.worker_ip])
     if scrubber is None:
         return
@@ -113,20 +112,10 @@ def clean_items(inspection: Inspection) -> None:
             scrubber.text(one) for one in (row.found, row.advice, row.repair)
         )
         row.data = scrubber.value(row.data)
-        if row.repair_code and row.side in foreign:
+        # A role that may write opens the data, not the settings.
+        if row.side in foreign and row.repair_code != CLEARING:
             row.repair_code = ""
     PrecheckItem.objects.bulk_update(rows, ["found", "advice", "repair", "data", "repair_code"])
-
-
-@contextmanager
-def guard(task: MigrationTask) -> Iterator[None]:
-    """A refusal about the task leaves this without an address of the other account."""
-    try:
-        yield
-    except ServiceError as error:
-        if scrubber := of(task):
-            error.message, error.advice = scrubber.text(error.message), scrubber.text(error.advice)
-        raise
 
 
 def _addresses(instance: Instance) -> list[str]:

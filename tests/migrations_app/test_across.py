@@ -17,7 +17,7 @@ from migrations_app.choices import InspectionKind, InspectionStatus, LogLevel, O
 from migrations_app.models import Inspection, LogEntry, MigrationTask, PrecheckItem
 from migrations_app.services import access, inspections, links, privacy, sharing, tasks
 from portal.choices import Access
-from portal.errors import Conflict, Invalid, NotFound, NotPermitted, ServiceError
+from portal.errors import Conflict, Invalid, NotFound, NotPermitted
 from portal.models import AccessRole, Account, AuditEntry, Instance, Node
 from portal.services import roles
 from portal.services.roles import Cover
@@ -354,11 +354,6 @@ class TestPrivacy:
         assert privacy.of_task(task.pk) is None
         links.note(task, "x", "lost 127.0.0.1:6401")
         assert task.log.get().message == "lost 127.0.0.1:6401"
-
-    def test_refusals_are_rewritten(self, across: Any) -> None:
-        with pytest.raises(ServiceError) as raised, privacy.guard(across()):
-            raise Conflict(SAID[0], advice=SAID[3])
-        self.assert_hidden(str(raised.value))
 
 
 def test_problem_says_nothing_of_what_was_not_changed(across: Any) -> None:
