@@ -74,7 +74,7 @@ lint: $(SETUP) ## style, types, import rules, Django's checks, models without th
 	$(SETTINGS) .venv/bin/mypy $(CODE)
 	.venv/bin/lint-imports
 	$(SETTINGS) sh -c '$(PY) manage.py collectstatic --no-input --verbosity 0 && \
-		SECURE_SSL=on $(PY) manage.py check --deploy --fail-level WARNING'
+		SECURE_SSL=on SITE_URL=https://console.example $(PY) manage.py check --deploy --fail-level WARNING'
 	$(SETTINGS) $(PY) manage.py makemigrations --check --dry-run
 
 .PHONY: check

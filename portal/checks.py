@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
@@ -123,5 +124,19 @@ def collected(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
             "Static files have not been collected: browsers load them again on every visit.",
             hint="Run `python manage.py collectstatic --no-input` at each release.",
             id="portal.W001",
+        )
+    ]
+
+
+@register(Tags.urls, deploy=True)
+def site_url(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    host = urlsplit(settings.SITE_URL).hostname
+    if (host and host != "localhost" and not host.startswith("127.")) or settings.DEBUG:
+        return []
+    return [
+        checks.Warning(
+            f"SITE_URL is {settings.SITE_URL!r}: nobody but this machine can follow the links in messages.",
+            hint="Set it to the address under which people open the console, such as https://switchyard.example.org.",
+            id="portal.W002",
         )
     ]

@@ -48,7 +48,7 @@ def inbox_list(request: HtmxHttpRequest) -> HttpResponse:
 @require_safe
 def message(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     """Reading it is what marks it as read."""
-    told = inbox.mark(request.user, public_id)
+    told = (inbox.mark if request.method == "GET" else inbox.find)(request.user, public_id)
     return render(request, "portal/inbox_message.html", {"told": told})
 
 

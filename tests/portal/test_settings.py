@@ -16,7 +16,7 @@ from pytest_django import Settings
 from portal import checks, env, keys
 
 ROOT = Path(__file__).parent.parent.parent
-PRODUCTION = {"ALLOWED_HOSTS": "console.example.com"}
+PRODUCTION = {"ALLOWED_HOSTS": "console.example.com", "SITE_URL": "https://console.example.com"}
 
 
 def manage(*arguments: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -98,6 +98,17 @@ class TestChecks:
         assert "not-a-key" not in message.msg
         settings.SECRET_KEY = "short"
         assert ids(checks.secret_key(None)) == ["portal.E002"]
+
+    def test_site_url(self, settings: Settings) -> None:
+        for url, found in {
+            "https://console.example": [],
+            "http://10.0.0.5:8000": [],
+            "http://localhost:8000": ["portal.W002"],
+            "http://127.0.0.1": ["portal.W002"],
+            "console.example": ["portal.W002"],
+        }.items():
+            settings.SITE_URL = url
+            assert ids(checks.site_url(None)) == found, url
 
     def test_sqlite_folder(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         def use(path: Path) -> None:
