@@ -19,6 +19,7 @@ class MigrationsAppConfig(AppConfig):
         # Every process knows what follows an inspection, and which commands there are.
         from migrations_app.runner import configuration as configuration
         from migrations_app.services import alerts as alerts
+        from migrations_app.services import connectivity as connectivity
         from migrations_app.services import prechecks as prechecks
         from migrations_app.services import sharing
         from portal import navigation, scopes

@@ -58,6 +58,16 @@ def is_passed(task: MigrationTask) -> bool:
     return found is not None and found.status == InspectionStatus.DONE and bool(found.passed)
 
 
+def conclude(inspection: Inspection) -> None:
+    """A test has ended: passed, the set-up goes on with the next step when the task is opened again."""
+    if inspection.passed:
+        rows = MigrationTask.objects.filter(pk=inspection.task_id, wizard_step__in=("", "sides"))
+        rows.update(wizard_step="objects")
+
+
+inspections.ENDED[InspectionKind.CONNECTIVITY] = conclude
+
+
 def fingerprint(task: MigrationTask) -> str:
     """Digest of where the two sides are and how to get in there. It tells nothing of the passwords."""
     sides = [_of(side) if side is not None else None for side in (task.source, task.target)]

@@ -62,6 +62,8 @@ def tested(account: Account, target_server: Server) -> Any:
         source.refresh_from_db()
         assert done.result["target"]["ok"]
         assert done.passed == done.result["source"]["ok"] == connectivity.is_passed(task)
+        task.refresh_from_db()  # opened again, the set-up goes on where it was left
+        assert task.wizard_step == ("objects" if done.passed else "")
         assert (done.worker_host, done.worker_ip) == ("worker-1", "10.1.2.3")
         return done.result["source"], source, done
 
