@@ -70,8 +70,7 @@ def _alert_count() -> Coalesce:
 
 
 def _filters(request: HtmxHttpRequest) -> list[Filter]:
-    accounts = MigrationTask.objects.visible_to(request.user).order_by().values("account")
-    names = Account.objects.filter(pk__in=accounts).order_by("name").values_list("name", flat=True)
+    names = Account.objects.visible_to(request.user).order_by("name").values_list("name", flat=True)
     regions = Instance.objects.visible_to(request.user).fleet().exclude(region="")
     known = regions.order_by("region").values_list("region", flat=True).distinct()
     return [
