@@ -209,7 +209,11 @@ class Command(BaseCommand):
         elif row.failure_id:
             self._failure(row)
         else:
-            self.stdout.write("The two sides are equal." if row.passed else "The two sides differ.")
+            said = {
+                "equal": "The two sides are equal.",
+                "unsettled": "No difference was found, but some keys were written too often to be told.",
+            }
+            self.stdout.write(said.get(row.result.get("result", ""), "The two sides differ."))
             for name, value in row.result.items():
                 if isinstance(value, (int, float, str)):
                     self.stdout.write(f"  {name.replace('_', ' ')}: {value}")
