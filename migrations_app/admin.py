@@ -222,7 +222,6 @@ class TaskAlertAdmin(LookOnly):
 
 @admin.register(SnapshotFile)
 class SnapshotFileAdmin(LookOnly):
-    list_display = ("public_id", "name", "account", "size", "version", "status", "uploaded_by", "created_at")
-    list_filter = ("status",)
+    list_display = ("public_id", "name", "account", "size", "version", "uploaded_by", "created_at")
     search_fields = ("public_id", "name", "account__name")
     list_select_related = ("account", "uploaded_by")

@@ -151,9 +151,3 @@ class AlertKind(models.TextChoices):
     LATENCY = "latency", "Latency"
     RETRYING = "retrying", "Retrying"
     PAUSED = "paused", "Paused by the system"
-
-
-class UploadStatus(BadgedChoices):
-    ARRIVING = "arriving", "info", "clock", "Arriving"
-    COMPLETE = "complete", "success", "check-circle", "Complete"
-    REFUSED = "refused", "danger", "x-circle", "Refused"

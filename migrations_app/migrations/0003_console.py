@@ -152,7 +152,6 @@ class Migration(migrations.Migration):
                 ('name', models.CharField(help_text="As the person's file was called.", max_length=255)),
                 ('size', models.BigIntegerField(default=0, help_text='Bytes.')),
                 ('version', models.PositiveIntegerField(blank=True, help_text='Of the snapshot format.', null=True)),
-                ('status', models.CharField(choices=[('arriving', 'Arriving'), ('complete', 'Complete'), ('refused', 'Refused')], default='arriving', max_length=12)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
             ],
             options={

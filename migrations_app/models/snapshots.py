@@ -5,7 +5,6 @@ from __future__ import annotations
 from django.conf import settings
 from django.db import models
 
-from migrations_app.choices import UploadStatus
 from portal.models import Account
 from portal.models.ids import public_id
 
@@ -22,7 +21,6 @@ class SnapshotFile(models.Model):
     name = models.CharField(max_length=255, help_text="As the person's file was called.")
     size = models.BigIntegerField(default=0, help_text="Bytes.")
     version = models.PositiveIntegerField(null=True, blank=True, help_text="Of the snapshot format.")
-    status = models.CharField(max_length=12, choices=UploadStatus.choices, default=UploadStatus.ARRIVING)
     uploaded_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )

@@ -13,7 +13,6 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from migrations_app.choices import UploadStatus
 from migrations_app.models import MigrationTask, SnapshotFile
 from portal import uploads
 from portal.errors import Invalid, NotFound
@@ -37,7 +36,6 @@ def keep(actor: User | None, account: Account, arrived: ArrivedFile) -> Snapshot
         name=os.path.basename(arrived.name or "")[:255] or "dump.rdb",
         size=arrived.size or 0,
         version=uploads.snapshot_version(arrived.header),
-        status=UploadStatus.COMPLETE,
         uploaded_by=actor,
     )
     target = path_of(row)
