@@ -26,6 +26,7 @@ from migrations_app.states import Action
 from portal.api import PAGE, ApiRequest, Limit, account_of, in_account, once, scope
 from portal.errors import Conflict, Invalid, NotFound
 from portal.models import Account, Contact
+from portal.services.connection_urls import params_of_url
 
 router = Router(tags=["migrations"])
 READ, WRITE = "migrations:read", "migrations:write"
@@ -305,6 +306,20 @@ def task_stop(request: ApiRequest, task_id: str) -> dict[str, Any]:
 def task_release(request: ApiRequest, task_id: str) -> dict[str, Any]:
     """For good: the task never writes again."""
     tasks.release_task(request.user, _task(request, task_id))
+    return task_values(_task(request, task_id))
+
+
+class ConnectionIn(Schema):
+    side: Literal["source", "target"]
+    url: str = Field(description="The whole address, with account and password.")
+
+
+@router.post("/{task_id}/connection", response=TaskOut, summary="Change how a self-hosted side is reached")
+@scope(WRITE)
+def task_connection(request: ApiRequest, task_id: str, data: ConnectionIn) -> dict[str, Any]:
+    """Address, account or password, also while it runs: the link reconnects and goes on where it stood."""
+    task = _task(request, task_id)
+    running.change_connection(request.user, task, data.side, params_of_url(data.url))
     return task_values(_task(request, task_id))
 
 

@@ -19,6 +19,7 @@ from migrations_app.services.retry import effective_retry
 from migrations_app.services.setup import SIDES, connection_facts, who
 from portal.choices import Origin
 from portal.errors import Conflict, Invalid, NotFound
+from portal.models import Instance
 from portal.services import audit, connections
 from portal.services.permissions import require_operator
 
@@ -88,7 +89,6 @@ def change_running(actor: User | None, task: MigrationTask, **settings: Any) -> 
     return task
 
 
-@patient
 def change_connection(
     actor: User | None, task: MigrationTask, side: str, params: connections.ConnectionParams
 ) -> MigrationTask:
@@ -97,17 +97,31 @@ def change_connection(
     Of an instance of the fleet they are changed where the instance is. Raises NotFound, NotPermitted, Conflict or Invalid.
     """
     require_operator(actor, task.account)
-    row = _locked(task)
-    instance = getattr(row, side) if side in SIDES else None
+    _self_hosted(task, side)
+    connections.check(params)  # it looks names up: not inside the transaction
+    return _store_connection(actor, task, side, params)
+
+
+def _self_hosted(task: MigrationTask, side: str) -> Instance:
+    instance: Instance | None = getattr(task, side) if side in SIDES else None
     if instance is None:
-        raise NotFound(f"The task {row.name} has no {side}. {UNCHANGED}", field="side")
+        raise NotFound(f"The task {task.name} has no {side}. {UNCHANGED}", field="side")
     if instance.origin != Origin.SELF_HOSTED:
         raise Conflict(
             f"The {side} {instance.name} is an instance of the fleet. {UNCHANGED}",
             advice="Change its address or password on its own page: the task follows.",
             id="task.side_of_fleet",
         )
-    if connections.update_self_hosted(actor, instance, params, instance.name):
+    return instance
+
+
+@patient
+def _store_connection(
+    actor: User | None, task: MigrationTask, side: str, params: connections.ConnectionParams
+) -> MigrationTask:
+    row = _locked(task)
+    instance = _self_hosted(row, side)
+    if connections.update_self_hosted(actor, instance, params, instance.name, checked=False):
         links.note(
             row,
             "task.connection_changed",

@@ -75,6 +75,15 @@ API_ROWS = [
     ApiRow("post", "/migrations/{task_id}/resume", changed(409), FULL, nothing, scope=WRITE),
     ApiRow("post", "/migrations/{task_id}/stop", changed(200), FULL, scope=WRITE),
     ApiRow("post", "/migrations/{task_id}/release", changed(200), FAILED, scope=WRITE),
+    # Both sides are instances of the fleet: they are changed where the instance is.
+    ApiRow(
+        "post",
+        "/migrations/{task_id}/connection",
+        changed(409),
+        FULL,
+        lambda world: {"side": "source", "url": "redis://127.0.0.1:6379"},
+        scope=WRITE,
+    ),
     # A result per task: what a person may not see or do is told there.
     ApiRow(
         "post",

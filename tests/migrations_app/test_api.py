@@ -133,6 +133,20 @@ def test_a_running_task_keeps_its_sides(
     assert (answer.status_code, answer.json()["speed_class"]) == (200, "small")
 
 
+def test_the_password_of_a_side_changes_while_it_runs(
+    ask: Ask, make_task: Callable[..., MigrationTask], source: Instance
+) -> None:
+    Instance.objects.filter(pk=source.pk).update(origin=Origin.SELF_HOSTED)
+    path = f"/migrations/{make_task(TaskStatus.FULL).public_id}/connection"
+    answer = ask("post", path, {"side": "source", "url": "redis://:renewed@127.0.0.1:6401"})
+    assert answer.status_code == 200, answer.content
+    assert Instance.objects.get(pk=source.pk).endpoint.password.reveal() == "renewed"
+    assert "renewed" not in answer.content.decode()
+    for url in ("redis://127.0.0.1:port", "redis://8.8.8.8:6379"):
+        assert ask("post", path, {"side": "source", "url": url}).status_code == 422
+    assert Instance.objects.get(pk=source.pk).endpoint.host == "127.0.0.1"
+
+
 def test_actions_say_why_not(ask: Ask, make_task: Callable[..., MigrationTask]) -> None:
     actions = ask("get", f"/migrations/{make_task(TaskStatus.FULL).public_id}").json()["actions"]
     assert actions["pause"] == {"open": True, "reason": ""}
