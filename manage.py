@@ -2,6 +2,7 @@
 """Switchyard's command line: `python manage.py <command>`."""
 
 import os
+import signal
 import sys
 
 
@@ -11,6 +12,8 @@ def main() -> None:
         # The one command that has to run before there is a key: it prints the first one. Nothing is signed with this value.
         os.environ.setdefault("SECRET_KEY", "not-used-by-generate-keys-which-signs-and-encrypts-nothing")
     if sys.argv[1:2] == ["demo"]:
+        # An exception in the middle of an import can be lost in a library that clears errors: Ctrl-C just ends it until it is ready.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         # Before Django reads its settings: the demo has its own, and uses nothing of the user's.
         from migrations_app.demo import environment
 

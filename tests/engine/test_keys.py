@@ -12,6 +12,7 @@ from migrations_app.engine.errors import ProtocolError, UnknownCommand
 from migrations_app.engine.keys import SEPARABLE, keys_of, positions, slot, split
 from migrations_app.engine.protocol.resp import ReplyError
 from tests.engine.links import endpoint
+from tests.support.ports import free_port
 from tests.support.servers import Server
 
 SERVERS = ["redis-7.0", "redis-8.6", "valkey-9.1"]
@@ -118,7 +119,7 @@ def test_slots(clients: list[Client]) -> None:
         bytes(range(256)), b"\xff" * 1000, *(b"key:%d" % number for number in range(500)),
     ]  # fmt: skip
     with (
-        Server("redis-7.0", config={"cluster-enabled": "yes"}) as server,
+        Server("redis-7.0", config={"cluster-enabled": "yes", "cluster-port": free_port()}) as server,
         Client(endpoint(server)) as client,
     ):
         assert client.pipeline([("CLUSTER", "KEYSLOT", key) for key in keys]) == [slot(key) for key in keys]

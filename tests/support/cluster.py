@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .ports import LOOPBACK, free_port
+from .ports import FIRST_OUTGOING, LOOPBACK, free_port
 from .servers import Server, Value
 from .wait import wait_for
 
@@ -256,10 +256,10 @@ class Cluster:
 
 
 def _port(taken: set[int]) -> int:
-    """A free port whose bus port is free, too."""
+    """A free port whose bus port is free, too, and none that the kernel gives to outgoing connections (see ports.py)."""
     while True:
         port = free_port()
-        if {port, port + _BUS} & taken:
+        if {port, port + _BUS} & taken or port + _BUS >= FIRST_OUTGOING:
             continue
         with socket.socket() as probe:
             try:

@@ -7,7 +7,8 @@ import os
 import socket
 
 LOOPBACK = "127.0.0.1"
-# Below the ports that the kernel gives to outgoing connections (32768 and up): a port that was free a moment ago is not
+FIRST_OUTGOING = 32_768
+# Below the ports that the kernel gives to outgoing connections: a port that was free a moment ago is not
 # taken by a client's connection before the server binds it. Runs side by side begin at different places.
 _ports = itertools.cycle(range(15_000, 32_000))
 _start = (os.getpid() * 61) % 17_000
