@@ -9,7 +9,7 @@ import pytest
 
 from migrations_app.demo.writer import Writer
 from migrations_app.engine.ports import Phase
-from tests.support.proxy import FaultProxy, Link
+from tests.support.proxy import FaultProxy, Link, Way
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
@@ -40,9 +40,10 @@ def test_a_source_that_lost_its_patience(
     target = redis_server(version)
     source.client().execute_command("DEBUG", "POPULATE", 64, "key", MB)
     proxy = fault_proxy(target)
+    # By bytes, not by a look at the target: the whole snapshot passes in a fraction of a second.
+    stalled = proxy.stall_after(4 * MB, Way.UP)
     with RunningLink(source, proxy, spool_limit=0, timeout=20.0) as link, source.client() as client:
-        wait_for(lambda: target.client().dbsize() > 2, 20, link.told)
-        proxy.stall()
+        assert stalled.wait(20), link.told()
         wait_for(lambda: not client.info("replication")["connected_slaves"], 20, link.told)
         proxy.resume()
         wait_for(lambda: link.progress.reconnects > 0, 20, link.told)

@@ -123,6 +123,7 @@ class FaultProxy:
         self.target = target
         self.hook: Hook | None = None
         self.limits: dict[Way, int | None] = {}
+        self._stall: tuple[Way, int, threading.Event] | None = None
         self._break: tuple[Way, int, threading.Event] | None = None
         self.counters = Counters()
         self.flowing = threading.Event()
@@ -148,6 +149,13 @@ class FaultProxy:
 
     def stall(self) -> None:
         self.flowing.clear()
+
+    def stall_after(self, count: int, way: Way) -> threading.Event:
+        """Once so many bytes more went that way; the event is set when that has happened."""
+        stalled = threading.Event()
+        with self._lock:
+            self._stall = (way, self.counters.bytes[way] + count, stalled)
+        return stalled
 
     def resume(self) -> None:
         self.flowing.set()
@@ -239,6 +247,10 @@ class FaultProxy:
         with self._lock:
             link.seen[way] += length
             self.counters.bytes[way] += length
+            if self._stall and self._stall[0] is way and self.counters.bytes[way] >= self._stall[1]:
+                self.flowing.clear()
+                self._stall[2].set()
+                self._stall = None
 
     def ended(self, link: Link, way: Way) -> None:
         """One side has sent its last byte; when both have, the connection is over."""
