@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import Any, Final
 
@@ -69,9 +70,7 @@ def run_inspection(inspection_id: int) -> str:
         return "shutting down: the next tick asks another worker"
     if not sharing.enforce(inspections.task_of(inspection_id)):
         return "cancelled: a role of another account does not let the task use a side any more"
-    lease = inspections.acquire(
-        inspection_id, drain.owner(), host=inspection_runner.own_host(), ip=own_address()
-    )
+    lease = inspections.acquire(inspection_id, drain.owner(), host=socket.gethostname(), ip=own_address())
     if lease is None:
         return "nothing to do: the inspection has a worker, or has ended"
     if _message_id is not None:

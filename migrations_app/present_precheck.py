@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from migrations_app.choices import InspectionKind, InspectionStatus, Outcome, TaskStatus
 from migrations_app.models import AppliedRepair, IgnoredItem, Inspection, MigrationTask, PrecheckItem
+from migrations_app.present_inspection import InspectionView
 from migrations_app.services import inspections, prechecks, repairs
 
 _TROUBLE: Final = (Outcome.FAILED, Outcome.WARNING, Outcome.IGNORED)
@@ -107,20 +108,12 @@ class SideView:
     skipped: list[ItemView]
 
 
-class PrecheckView:
+class PrecheckView(InspectionView):
     """The newest precheck of a task; `inspection` is None before the first one."""
 
     def __init__(self, task: MigrationTask) -> None:
         self.task = task
-        self.inspection = prechecks.newest(task)
-
-    @property
-    def is_running(self) -> bool:
-        return self.inspection is not None and not self.inspection.status_badge.is_final
-
-    @property
-    def is_done(self) -> bool:
-        return self.inspection is not None and self.inspection.status == InspectionStatus.DONE
+        super().__init__(prechecks.newest(task))
 
     @property
     def is_live(self) -> bool:

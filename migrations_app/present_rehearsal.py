@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from migrations_app.choices import InspectionKind, InspectionStatus
+from migrations_app.choices import InspectionKind
 from migrations_app.models import MigrationTask
 from migrations_app.present import duration
+from migrations_app.present_inspection import InspectionView
 from migrations_app.services import inspections
 
 
@@ -21,21 +22,13 @@ class TypeRow:
     bytes: int | None
 
 
-class RehearsalView:
+class RehearsalView(InspectionView):
     """The newest rehearsal of a task; `inspection` is None before the first one. `runner/rehearsal.py` says what its result holds."""
 
     def __init__(self, task: MigrationTask) -> None:
         self.task = task
-        self.inspection = inspections.newest(task, InspectionKind.REHEARSAL)
+        super().__init__(inspections.newest(task, InspectionKind.REHEARSAL))
         self.result: Mapping[str, Any] = self.inspection.result if self.inspection else {}
-
-    @property
-    def is_running(self) -> bool:
-        return self.inspection is not None and not self.inspection.status_badge.is_final
-
-    @property
-    def is_done(self) -> bool:
-        return self.inspection is not None and self.inspection.status == InspectionStatus.DONE
 
     @property
     def percent(self) -> int:

@@ -19,10 +19,10 @@ from migrations_app.engine.source.file import SnapshotFile
 from migrations_app.models import MigrationTask
 from migrations_app.runner.inspections import Reporter, Result, kind
 from migrations_app.runner.sides import engine_endpoint
-from migrations_app.services.patience import patient
 from portal.choices import Architecture, Edition, EndpointKind, InstanceStatus, NodeRole
 from portal.errors import ServiceError
 from portal.models import Endpoint, Instance
+from portal.patience import patient
 from portal.redis_control import EndpointParams, ProbeResult, params_of, probe
 from portal.services import connections, instances
 

@@ -6,7 +6,6 @@ of a kind must be free to run twice.
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -151,7 +150,3 @@ def run(lease: InspectionLease) -> None:
         keeper.join()
     end()
     logger.info("inspection.ended")
-
-
-def own_host() -> str:
-    return socket.gethostname()

@@ -20,10 +20,10 @@ from django.utils import timezone
 from migrations_app.choices import ACTIVE, AlertKind, TaskStatus
 from migrations_app.models import Inspection, LinkProgress, MigrationTask, PhaseSpan, TaskAlert
 from migrations_app.services import troubles, verifications
-from migrations_app.services.patience import patient
 from migrations_app.states import RESUMABLE_FOR
 from portal.choices import Category
 from portal.models import Contact
+from portal.patience import patient
 from portal.services import notifications
 from portal.services.notifications import Message
 

@@ -20,8 +20,8 @@ from django_q.tasks import async_task
 from migrations_app.choices import InspectionKind, InspectionStatus
 from migrations_app.models import Inspection, MigrationTask
 from migrations_app.services import access, privacy
-from migrations_app.services.patience import patient
 from portal.errors import Conflict, NotFound
+from portal.patience import patient
 from portal.services import audit
 from portal.services.permissions import require_operator
 
@@ -253,6 +253,7 @@ def ring_again(inspection_id: int) -> bool:
     return True
 
 
+@patient
 def cancelled(lease: InspectionLease) -> bool:
     """The worker has noticed that it is to end. False if the lease was lost."""
     return _end(lease._row(), InspectionStatus.CANCELLED, passed=False)

@@ -23,7 +23,7 @@ from migrations_app.choices import ACTIVE, Desired, LogLevel, Phases, TaskStatus
 from migrations_app.models import Link, LinkProgress, LogEntry, MigrationTask
 from migrations_app.services import causes, privacy
 from migrations_app.services import status as statuses
-from migrations_app.services.patience import patient
+from portal.patience import patient
 from portal.services import audit
 
 LEASE_SECONDS: Final = 10

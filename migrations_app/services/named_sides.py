@@ -10,9 +10,9 @@ from django.db import transaction
 
 from migrations_app.models import MigrationTask
 from migrations_app.services import setup
-from migrations_app.services.patience import patient
 from portal.errors import Invalid, NotFound
 from portal.models import AccessRole, Account, Instance
+from portal.patience import patient
 from portal.services import connections, roles
 from portal.services.connection_urls import params_of_url
 from portal.services.connections import ConnectionParams

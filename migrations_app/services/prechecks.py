@@ -12,9 +12,9 @@ from migrations_app.choices import InspectionKind, InspectionStatus, LogLevel, O
 from migrations_app.models import IgnoredItem, Inspection, MigrationTask, PrecheckItem
 from migrations_app.services import inspections, links, status
 from migrations_app.services.launch import launch
-from migrations_app.services.patience import patient
 from migrations_app.services.setup import fingerprint, who
 from portal.errors import Conflict, Invalid, ServiceError
+from portal.patience import patient
 from portal.services import audit
 from portal.services.permissions import require_operator
 

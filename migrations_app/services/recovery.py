@@ -16,9 +16,9 @@ from migrations_app.choices import LogLevel, TaskStatus
 from migrations_app.models import MigrationTask
 from migrations_app.services import causes, inspections, links
 from migrations_app.services.launch import launch
-from migrations_app.services.patience import patient
 from migrations_app.states import RESUMABLE_FOR
 from portal.errors import ServiceError
+from portal.patience import patient
 from portal.services import audit
 
 

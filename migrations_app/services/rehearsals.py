@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from migrations_app.choices import CONFIGURABLE, InspectionKind, TaskStatus
 from migrations_app.models import Inspection, MigrationTask
 from migrations_app.services import access, inspections
-from migrations_app.services.patience import patient
 from portal.errors import Conflict, Invalid
+from portal.patience import patient
 from portal.services.permissions import require_operator
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ from migrations_app.choices import HOLDING, InspectionKind, LogLevel, TaskStatus
 from migrations_app.models import AppliedRepair, Inspection, MigrationTask, PrecheckItem
 from migrations_app.services import inspections, links, prechecks
 from migrations_app.services.inspections import OPEN
-from migrations_app.services.patience import patient
 from migrations_app.services.setup import drop_side, who
 from migrations_app.states import Action
 from portal.choices import Origin
 from portal.errors import Conflict, Invalid
 from portal.models import Instance
+from portal.patience import patient
 from portal.services import audit
 from portal.services.permissions import require_operator, role_in
 from portal.services.roles import check_role

@@ -14,12 +14,12 @@ from migrations_app import speed
 from migrations_app.choices import LogLevel, SpeedClass, TaskStatus
 from migrations_app.models import MigrationTask
 from migrations_app.services import links, values
-from migrations_app.services.patience import patient
 from migrations_app.services.retry import effective_retry
 from migrations_app.services.setup import SIDES, connection_facts, who
 from portal.choices import Origin
 from portal.errors import Conflict, Invalid, NotFound
 from portal.models import Instance
+from portal.patience import patient
 from portal.services import audit, connections
 from portal.services.permissions import require_operator
 

@@ -16,7 +16,7 @@ from django.db.models import Avg, Min
 from django.utils import timezone
 
 from migrations_app.models import Sample
-from migrations_app.services.patience import patient
+from portal.patience import patient
 
 SPANS: Final = (10, 60, 600)
 # How old a row may be before it becomes part of one of the next span; the last ones are deleted.

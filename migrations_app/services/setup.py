@@ -16,12 +16,12 @@ from migrations_app import states
 from migrations_app.choices import ConflictPolicy, Method, Phases, TaskStatus
 from migrations_app.models import AppliedRepair, Link, LinkProgress, MigrationTask
 from migrations_app.services import access, checks, links, snapshots, status, values
-from migrations_app.services.patience import patient
 from migrations_app.states import Action
 from portal.choices import Origin
 from portal.errors import Conflict, Invalid, NotFound
 from portal.keys import CredentialUnreadable
 from portal.models import Account, ConnectionFields, Endpoint, Instance
+from portal.patience import patient
 from portal.services import audit
 from portal.services.permissions import require_operator
 

@@ -16,9 +16,9 @@ from migrations_app.choices import LogLevel, TaskStatus
 from migrations_app.models import Inspection, MigrationTask, TaskQuerySet
 from migrations_app.services import access, inspections, links, tasks
 from migrations_app.services.access import SIDES, Side
-from migrations_app.services.patience import patient
 from portal.errors import Conflict, Invalid, NotFound
 from portal.models import AccessRole, Account
+from portal.patience import patient
 from portal.services import audit
 from portal.services.permissions import require_operator, role_in
 from portal.services.roles import Use

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from migrations_app.models import MigrationTask, SnapshotFile
 from migrations_app.services import snapshots, tasks
-from migrations_app.services.patience import patient
 from portal.choices import EndpointKind, Origin
 from portal.keys import CredentialUnreadable
 from portal.models import AccessRole, ConnectionTemplate, Instance
+from portal.patience import patient
 from portal.services import connections
 from portal.services.connections import ConnectionParams
 from portal.services.permissions import require_operator

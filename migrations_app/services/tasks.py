@@ -20,7 +20,6 @@ from migrations_app.choices import Desired, InspectionKind, LogLevel, TaskStatus
 from migrations_app.models import Inspection, Link, MigrationTask
 from migrations_app.services import checks, inspections, links, prechecks, releases, repairs, status
 from migrations_app.services.launch import launch
-from migrations_app.services.patience import patient
 from migrations_app.services.running import change_connection, change_running
 from migrations_app.services.setup import (
     Missing,
@@ -36,6 +35,7 @@ from migrations_app.services.setup import (
 from migrations_app.states import Action
 from portal.choices import Origin
 from portal.errors import Conflict, Invalid, NotFound, ServiceError
+from portal.patience import patient
 from portal.services import audit
 from portal.services.permissions import require_operator
 

@@ -19,10 +19,10 @@ from migrations_app.choices import ACTIVE, HOLDING, InspectionKind, InspectionSt
 from migrations_app.models import Difference, Inspection, MigrationTask
 from migrations_app.models.inspections import key_digest
 from migrations_app.services import access, inspections, links, verification_report
-from migrations_app.services.patience import patient
 from portal.choices import EndpointKind
 from portal.errors import Conflict, Invalid, NotFound, ServiceError
 from portal.models import Instance
+from portal.patience import patient
 from portal.services import audit
 from portal.services.permissions import require_operator, role_in
 

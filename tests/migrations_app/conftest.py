@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 
 from migrations_app import drain
 from migrations_app.choices import TaskStatus
 from migrations_app.models import Link, LinkProgress, MigrationTask
 from portal.choices import Architecture, Edition, InstanceStatus, NodeRole, Role
 from portal.models import Account, Endpoint, Instance, Membership
+from tests.migrations_app.clusters import database
 from tests.support.tasks import passed
 
 TaskMaker = Callable[..., MigrationTask]
@@ -102,6 +104,20 @@ def make_task(account: Account, source: Instance, target: Instance) -> TaskMaker
         return passed(task) if status == TaskStatus.READY else task
 
     return make
+
+
+@pytest.fixture(scope="module")
+def file_database(
+    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """For tests in which a keeper writes from a thread of its own: SQLite in memory fails at once where two threads meet; in a file one
+    waits for the other, as in production."""
+    if connection.vendor != "sqlite":
+        yield
+        return
+    file = tmp_path_factory.mktemp("threads") / "shared.sqlite3"
+    with django_db_blocker.unblock(), database(f"sqlite:///{file}"):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -24,11 +24,10 @@ from migrations_app.runner import sampling
 from migrations_app.services import links
 from tests.support.wait import wait_for
 
-from .clusters import database
 from .conftest import TaskMaker
 
 # The keeper writes from a thread with a connection of its own, so the rows must be committed.
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("file_database")]
 S = TaskStatus
 Engine = Callable[[engine.LinkConfig, runner.LinkPorts], engine.LinkResult]
 
@@ -48,19 +47,6 @@ def until_told_to_stop(config: engine.LinkConfig, ports: runner.LinkPorts) -> en
 def show(ports: runner.LinkPorts, progress: Progress, status: S) -> None:
     ports.progress(progress)
     wait_for(lambda: MigrationTask.objects.get().status == status, message=f"no {status}")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def file_database(
-    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """SQLite in memory fails at once where two threads meet; in a file one waits for the other, as in production."""
-    if connection.vendor != "sqlite":
-        yield
-        return
-    file = tmp_path_factory.mktemp("runner") / "shared.sqlite3"
-    with django_db_blocker.unblock(), database(f"sqlite:///{file}"):
-        yield
 
 
 @pytest.fixture(autouse=True)

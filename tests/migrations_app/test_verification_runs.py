@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connections
 
 from migrations_app.choices import InspectionStatus, TaskStatus
 from migrations_app.models import Inspection, MigrationTask
@@ -20,25 +20,11 @@ from portal.models import Endpoint
 from tests.support.servers import Server
 from tests.support.wait import wait_for
 
-from .clusters import database
 from .conftest import TaskMaker
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("file_database")]
 S = TaskStatus
 assert kinds
-
-
-@pytest.fixture(scope="module", autouse=True)
-def file_database(
-    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """The keeper of an inspection writes from a thread of its own."""
-    if connection.vendor != "sqlite":
-        yield
-        return
-    file = tmp_path_factory.mktemp("verification") / "shared.sqlite3"
-    with django_db_blocker.unblock(), database(f"sqlite:///{file}"):
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from migrations_app.choices import InspectionKind, InspectionStatus, Outcome, TaskStatus
@@ -18,28 +16,14 @@ from migrations_app.services import inspections, repairs, tasks
 from portal.choices import Origin, Role
 from portal.errors import Conflict, Invalid, NotFound, NotPermitted
 from portal.models import AccessRole, Account, AuditEntry, Instance
-from tests.migrations_app.clusters import database
 from tests.migrations_app.conftest import person
 from tests.support.ports import free_port
 
 from .cases_identity import with_role
 from .world import World
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("file_database")]
 S = TaskStatus
-
-
-@pytest.fixture(scope="module", autouse=True)
-def file_database(
-    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """The keeper's thread has a connection of its own (test_runner.py)."""
-    if connection.vendor != "sqlite":
-        yield
-        return
-    file = tmp_path_factory.mktemp("repairs") / "shared.sqlite3"
-    with django_db_blocker.unblock(), database(f"sqlite:///{file}"):
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from migrations_app.choices import InspectionKind, InspectionStatus, Outcome
 from migrations_app.models import Inspection, PrecheckItem
@@ -16,26 +14,12 @@ from migrations_app.runner.precheck.items import ITEMS
 from migrations_app.runner.precheck.registry import Checks, passed
 from migrations_app.services import inspections
 from portal.choices import EndpointKind
-from tests.migrations_app.clusters import database
 from tests.support.ports import free_port
 from tests.support.sentinels import NAME, Watched
 
 from .world import World
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def file_database(
-    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """The keeper's thread has a connection of its own (test_runner.py)."""
-    if connection.vendor != "sqlite":
-        yield
-        return
-    file = tmp_path_factory.mktemp("precheck") / "shared.sqlite3"
-    with django_db_blocker.unblock(), database(f"sqlite:///{file}"):
-        yield
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("file_database")]
 
 
 def run(world: World) -> Inspection:
