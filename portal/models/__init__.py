@@ -6,6 +6,7 @@ from portal.models.instances import ConnectionFields, ConnectionTemplate, Endpoi
 from portal.models.notifications import Channel, Contact, Delivery, InstanceContact, Notification
 from portal.models.roles import AccessRole, RoleCoverage
 from portal.models.tokens import ApiToken, IdempotentRequest, SavedView
+from portal.models.windows import MaintenanceWindow
 
 __all__ = [
     "AccessRole",
@@ -21,6 +22,7 @@ __all__ = [
     "IdempotentRequest",
     "Instance",
     "InstanceContact",
+    "MaintenanceWindow",
     "Membership",
     "Node",
     "Notification",
