@@ -15,7 +15,7 @@ SERVERS := .servers/.fetched
 KERNEL := migrations_app/engine/kernel.py
 # A command with the settings of a test run: throw-away keys, a temporary data folder.
 SETTINGS := $(PY) -m tests.support.environment
-CODE := manage.py migrations_app portal scripts tests $(wildcard events)
+CODE := manage.py events migrations_app portal scripts tests
 
 # Longer runs of the same tests: more kill -9, more random seeds.
 export SWITCHYARD_TEST_KILLS := $(KILLS)

@@ -55,6 +55,16 @@ def words(name: str, default: str = "") -> list[str]:
     return [word for part in text(name, default).split(",") if (word := part.strip())]
 
 
+def numbers(name: str, default: str = "") -> list[int]:
+    """A comma-separated list of whole numbers."""
+    try:
+        return [int(word) for word in words(name, default)]
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name} is {text(name, default)!r}. Set it to whole numbers, separated by commas."
+        ) from error
+
+
 def one_of(name: str, allowed: tuple[str, ...], default: str) -> str:
     value = text(name, default).lower()
     if value not in allowed:

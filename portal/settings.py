@@ -67,6 +67,7 @@ LOGOUT_REDIRECT_URL = "login"
 INSTALLED_APPS = [
     "portal",
     "django_q",  # before the app whose admin takes a page of its away
+    "events",
     "migrations_app",
     "django_htmx",
     "bootstrap",  # the static files of django-bootstrap-static
@@ -196,6 +197,15 @@ SITE_URL = env.text("SITE_URL", "http://localhost:8000")
 
 # Before the first reminder of an alert that lasts; each further pause is twice as long, up to a day.
 ALERT_REMINDER_MINUTES = env.number("ALERT_REMINDER_MINUTES", 60)
+
+# --- O&M events ------------------------------------------------------------------------------------------------------
+
+# Hours before a switchover at which contacts are reminded of it.
+EVENT_REMINDER_HOURS = env.numbers("EVENT_REMINDER_HOURS", "72,24,1")
+# Minutes until the next contact is told of an urgent event that nobody has seen.
+EVENT_ESCALATION_MINUTES = env.number("EVENT_ESCALATION_MINUTES", 15)
+# How late an event may begin (after an outage of the console, for example) where its instance has no maintenance window.
+EVENT_LATE_MINUTES = env.number("EVENT_LATE_MINUTES", 60)
 
 # --- Static files -----------------------------------------------------------------------------------------------------
 
