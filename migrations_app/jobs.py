@@ -12,6 +12,7 @@ from django.dispatch import receiver
 from django_q.brokers import get_broker
 from django_q.signals import pre_execute
 
+import events.jobs
 from migrations_app import drain
 from migrations_app.runner import inspections as inspection_runner
 from migrations_app.runner import kinds as kinds  # registers them
@@ -108,6 +109,7 @@ def tick_default(cluster: str) -> None:
     for task_id in repairs.due():
         repairs.restore_due(task_id)
     alerts.look()
+    events.jobs.tick()
     deliveries.ring_due()
     _thin_samples()
     _sweep_uploads()

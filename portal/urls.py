@@ -21,6 +21,7 @@ from portal.views import (
     saved_views,
     templates,
     tokens,
+    windows,
 )
 
 handler400 = "portal.views.errors.bad_request"
@@ -44,6 +45,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("instances/<slug:public_id>/refresh/", instances.instance_refresh, name="instance_refresh"),
     path("instances/<slug:public_id>/edit/", instances.instance_edit, name="instance_edit"),
     path("instances/<slug:public_id>/delete/", instances.instance_delete, name="instance_delete"),
+    path("instances/<slug:public_id>/window/", windows.instance_window, name="instance_window"),
     path("accounts/", accounts.account_list, name="account_list"),
     path("accounts/new/", accounts.account_create, name="account_create"),
     path("accounts/<slug:public_id>/", accounts.account_detail, name="account_detail"),
@@ -53,6 +55,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         accounts.member_change,
         name="account_member_change",
     ),
+    path("accounts/<slug:public_id>/window/", windows.account_window, name="account_window"),
     path("accounts/<slug:public_id>/templates/", templates.template_list, name="template_list"),
     path("accounts/<slug:public_id>/templates/new/", templates.template_create, name="template_create"),
     path(
@@ -106,6 +109,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("views/new/", saved_views.saved_view_create, name="saved_view_create"),
     path("views/<int:view_id>/", saved_views.saved_view_change, name="saved_view_change"),
     path("audit/", audit.audit_list, name="audit_list"),
+    path("events/", include("events.urls")),
     path("migrations/", include("migrations_app.urls")),
     path(PREFIX, open_to_tokens()),
     path("admin/", admin.site.urls),
