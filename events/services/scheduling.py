@@ -59,7 +59,7 @@ def reschedule(by: By, event: Event, wish: Wish, *, seen: int | None = None) -> 
 
 
 def _refusal(event: Event, wish: Wish, moment: datetime, now: datetime) -> ServiceError | None:
-    return rules.check_reschedule(facts_of(event, now), moment, around(event, now))
+    return rules.check_reschedule(facts_of(event, now), moment, around(event, now, lock=True))
 
 
 def moment_of(event: Event, wish: Wish, now: datetime) -> datetime:
@@ -81,7 +81,7 @@ def _in_window(event: Event, facts: rules.Facts, now: datetime) -> datetime:
     window = window_for(event.instance) if event.instance is not None else None
     if window is None:
         raise no_window(event)
-    found = rules.propose(facts, window, around(event, now))
+    found = rules.propose(facts, window, around(event, now, lock=True))
     if found is None:
         raise no_slot(event)
     return found

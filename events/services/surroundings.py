@@ -36,15 +36,27 @@ def facts_of(event: Event, now: datetime) -> Facts:
 
 
 def surroundings(
-    regions: Iterable[str], since: datetime, until: datetime, *, without: Event | None = None
+    regions: Iterable[str],
+    since: datetime,
+    until: datetime,
+    *,
+    without: Event | None = None,
+    lock: bool = False,
 ) -> Surroundings:
-    """For switch times from `since` to `until` in these regions. `without`: the event that is to be moved, which must not be in its own way."""
+    """For switch times from `since` to `until` in these regions. `without`: the event that is to be moved, which must not be in its own way.
+
+    `lock` (inside a transaction that goes on to write times): nobody else can take the last place of a region meanwhile.
+    """
+    regions = set(regions)
     closed = [
         Closed(row.starts_at, row.ends_at, row.reason, row.region, row.account_id)
         for row in Blackout.objects.filter(ends_at__gt=since - MARGIN, starts_at__lt=until + MARGIN)
     ]
-    limits = dict(RegionLimit.objects.values_list("region", "most"))
-    limited = [region for region in set(regions) if region in limits or "" in limits]
+    rows_of_limits = RegionLimit.objects.filter(region__in=[*regions, ""]).order_by("pk")
+    if lock:
+        rows_of_limits = rows_of_limits.select_for_update()
+    limits = {row.region: row.most for row in rows_of_limits}
+    limited = [region for region in regions if region in limits or "" in limits]
     if not limited:
         return Surroundings(closed, limits)
     rows = Event.objects.filter(
@@ -59,9 +71,9 @@ def surroundings(
     return Surroundings(closed, limits, {region: Occupancy(spans) for region, spans in taken.items()})
 
 
-def around(event: Event, now: datetime) -> Surroundings:
+def around(event: Event, now: datetime, *, lock: bool = False) -> Surroundings:
     """For one event, up to its deadline."""
-    return surroundings([event.region], now, event.deadline, without=event)
+    return surroundings([event.region], now, event.deadline, without=event, lock=lock)
 
 
 def planned_others(event: Event) -> list[Planned]:
