@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from portal.choices import InstanceStatus
 from portal.errors import ServiceError
-from portal.models import Account, AuditEntry, Endpoint, Instance, Membership, Node
+from portal.models import Account, AuditEntry, Endpoint, Instance, MaintenanceWindow, Membership, Node
 from portal.services import audit, instances
 from portal.services.instances import DETECTED_FIELDS
 
@@ -134,6 +134,25 @@ class InstanceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         level = messages.WARNING if failed else messages.SUCCESS
         self.message_user(request, f"{checked} checked, {failed} of them not reached.", level)
         return None
+
+
+@admin.register(MaintenanceWindow)
+class MaintenanceWindowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """To be looked at: they are set in the console, where what is entered is checked and recorded."""
+
+    list_display = ["__str__", "account", "instance", "time_zone", "changed_at"]
+    list_filter = ["time_zone"]
+    list_select_related = ["account", "instance"]
+    search_fields = ["account__name", "account__public_id", "instance__name", "instance__public_id"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: MaintenanceWindow | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: MaintenanceWindow | None = None) -> bool:
+        return False
 
 
 @admin.register(AuditEntry)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, time
 from functools import wraps
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern
@@ -21,9 +21,9 @@ from ninja.security import HttpBearer
 from pydantic import Field
 
 from portal import scopes
-from portal.errors import NotFound, NotPermitted, ServiceError
-from portal.models import Account, ApiToken, Instance
-from portal.services import idempotency, tokens
+from portal.errors import Invalid, NotFound, NotPermitted, ServiceError
+from portal.models import Account, ApiToken, Instance, MaintenanceWindow
+from portal.services import idempotency, tokens, windows
 
 PREFIX: Final = "api/v1/"
 PAGE: Final = 100
@@ -227,6 +227,29 @@ class InstanceOut(Schema):
     checked_at: datetime | None
 
 
+Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: Final[tuple[Day, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+Clock = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+
+
+class WindowIn(Schema):
+    """Days are those on which it begins; a `to` before `from` is on the next day."""
+
+    days: list[Day]
+    starts: Clock = Field(alias="from")
+    ends: Clock = Field(alias="to")
+    time_zone: str
+
+
+class WindowOut(WindowIn):
+    inherited: bool
+    """The general one of the account: the instance has none of its own."""
+
+
+class InstanceDetailOut(InstanceOut):
+    maintenance_window: WindowOut | None
+
+
 @fleet.get("/me", response=MeOut, summary="Who the token is")
 def me(request: ApiRequest) -> dict[str, Any]:
     accounts = Account.objects.visible_to(request.user)
@@ -260,14 +283,60 @@ def instance_list(
     return [_instance(one) for one in rows[:limit]]
 
 
-@fleet.get("/instances/{instance_id}", response=InstanceOut, summary="One instance")
+@fleet.get("/instances/{instance_id}", response=InstanceDetailOut, by_alias=True, summary="One instance")
 @scope("fleet:read")
 def instance_get(request: ApiRequest, instance_id: str) -> dict[str, Any]:
+    found = _found(request, instance_id)
+    row = windows.rows_for([found]).get(found.pk)
+    return _instance(found) | {"maintenance_window": _window(row) if row else None}
+
+
+@fleet.put(
+    "/instances/{instance_id}/maintenance-window",
+    response=WindowOut,
+    by_alias=True,
+    summary="Give an instance a maintenance window of its own",
+)
+@scope("fleet:write")
+def window_set(request: ApiRequest, instance_id: str, data: WindowIn) -> dict[str, Any]:
+    found = _found(request, instance_id)
+    starts, ends = time.fromisoformat(data.starts), time.fromisoformat(data.ends)
+    days = [DAYS.index(day) for day in data.days]
+    try:
+        row = windows.set_window(request.user, found, days, starts, ends, data.time_zone)
+    except Invalid as error:
+        error.field = {"starts": "from", "ends": "to"}.get(error.field, error.field)
+        raise
+    return _window(row)
+
+
+@fleet.delete(
+    "/instances/{instance_id}/maintenance-window",
+    response={204: None},
+    summary="Take an instance's own maintenance window away: the general one of its account applies",
+)
+@scope("fleet:write")
+def window_clear(request: ApiRequest, instance_id: str) -> Status[None]:
+    windows.clear_window(request.user, _found(request, instance_id))
+    return Status(204, None)
+
+
+def _found(request: ApiRequest, instance_id: str) -> Instance:
     rows = Instance.objects.visible_to(request.user).fleet().filter(**in_account(request))
     found = rows.select_related("account", "endpoint").filter(public_id=instance_id).first()
     if found is None:
         raise NotFound(f"There is no instance {instance_id} in your accounts.")
-    return _instance(found)
+    return found
+
+
+def _window(row: MaintenanceWindow) -> dict[str, Any]:
+    return {
+        "days": [DAYS[day] for day in sorted(row.days)],
+        "from": f"{row.starts:%H:%M}",
+        "to": f"{row.ends:%H:%M}",
+        "time_zone": row.time_zone,
+        "inherited": row.is_general,
+    }
 
 
 def _instance(one: Instance) -> dict[str, Any]:

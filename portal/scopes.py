@@ -25,3 +25,4 @@ def covers(granted: list[str], wanted: str) -> bool:
 
 
 register("fleet:read", "See instances")
+register("fleet:write", "Change instances")

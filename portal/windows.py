@@ -11,6 +11,7 @@ not overlap: the earlier one ends where the later one begins.
 
 from __future__ import annotations
 
+import functools
 import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,6 +133,17 @@ def edges(day: date, starts: time, ends: time, zone: zoneinfo.ZoneInfo) -> tuple
     if end <= begin:
         end = begin + (datetime.combine(last_day, ends) - datetime.combine(day, starts))
     return begin, end
+
+
+@functools.cache
+def known_zones() -> frozenset[str]:
+    """IANA names that a window may have. Without what means another zone on each machine, or none at all."""
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
+
+
+def offered_zones() -> list[str]:
+    """Those that people choose from; the others are older or shorter names of them."""
+    return ["UTC", *sorted(name for name in known_zones() if "/" in name and not name.startswith("Etc/"))]
 
 
 def zone_called(name: str) -> zoneinfo.ZoneInfo:

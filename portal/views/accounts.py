@@ -17,6 +17,7 @@ from portal.htmx import HtmxHttpRequest
 from portal.models import Account, AuditEntry
 from portal.services import accounts
 from portal.services.permissions import role_in
+from portal.views import windows
 
 
 @require_safe
@@ -133,6 +134,7 @@ def _page(request: HtmxHttpRequest, account: Account, *, status: int = 200, **fo
         "granted": _with_coverage(account.access_roles).select_related("trusted_account"),
         "trusted": _with_coverage(account.trusted_by).select_related("account"),
         "contacts": account.contacts.prefetch_related("channels").select_related("user"),
+        **windows.account_context(account),
         "rename_form": AccountForm(initial={"name": account.name}),
         "member_form": MemberForm(),
         **forms,

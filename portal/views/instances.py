@@ -19,7 +19,7 @@ from portal.models import Account, AuditEntry, Instance
 from portal.navigation import instance_panels
 from portal.services import instances
 from portal.services.permissions import require_operator, role_in
-from portal.views.contacts import instance_context
+from portal.views import contacts, windows
 
 COLUMNS = (
     Column("name", "Instance", ("name",)),
@@ -161,7 +161,8 @@ def _detail(request: HtmxHttpRequest, instance: Instance) -> dict[str, Any]:
         "nodes": instance.nodes.all(),
         "history": history[:10],
         "can_operate": role is not None and role.can_operate and instance.origin == Origin.FLEET,
-        **instance_context(instance),
+        **contacts.instance_context(instance),
+        **windows.instance_context(instance),
         "panels": [panel(request, instance) for panel in instance_panels()],
     }
 

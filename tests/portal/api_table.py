@@ -42,8 +42,27 @@ def instance(world: World) -> dict[str, Any]:
     return {"instance_id": world.instance.public_id}
 
 
+def new_window(world: World) -> dict[str, Any]:
+    return {"days": ["tue", "thu"], "from": "02:00", "to": "04:00", "time_zone": "Europe/Berlin"}
+
+
 API_ROWS = [
     ApiRow("get", "/me", (401, 200, 200, 200, 200, 200)),
     ApiRow("get", "/instances", (401, 200, 200, 200, 200, 200), scope="fleet:read"),
     ApiRow("get", "/instances/{instance_id}", (401, 404, 200, 200, 200, 200), instance, scope="fleet:read"),
+    ApiRow(
+        "put",
+        "/instances/{instance_id}/maintenance-window",
+        (401, 404, 403, 200, 200, 200),
+        instance,
+        new_window,
+        scope="fleet:write",
+    ),
+    ApiRow(
+        "delete",
+        "/instances/{instance_id}/maintenance-window",
+        (401, 404, 403, 204, 204, 204),
+        instance,
+        scope="fleet:write",
+    ),
 ]

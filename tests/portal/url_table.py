@@ -162,6 +162,10 @@ def owners_message(world: World) -> dict[str, Any]:
     return {"public_id": told.public_id}
 
 
+def new_window(world: World) -> dict[str, Any]:
+    return {"days": ["1", "3"], "starts": "02:00", "ends": "04:00", "time_zone": "Europe/Berlin"}
+
+
 ROWS = [
     Row("home", get=(302, 200, 200, 200, 200, 200)),
     Row("healthz", get=(200, 200, 200, 200, 200, 200)),
@@ -201,6 +205,13 @@ ROWS = [
         data=edit,
     ),
     Row("instance_delete", instance, get=(302, 404, 403, 200, 200, 200), post=(302, 404, 403, 302, 302, 302)),
+    Row(
+        "instance_window",
+        instance,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+        data=new_window,
+    ),
     Row("account_list", get=(302, 200, 200, 200, 200, 200)),
     Row(
         "account_create",
@@ -247,6 +258,13 @@ ROWS = [
         granted,
         get=(302, 404, 403, 403, 200, 200),
         post=(302, 404, 403, 403, 302, 302),
+    ),
+    Row(
+        "account_window",
+        account,
+        get=(302, 404, 403, 403, 200, 200),
+        post=(302, 404, 403, 403, 302, 302),
+        data=new_window,
     ),
     Row("template_list", account, get=(302, 404, 200, 200, 200, 200)),
     Row(
