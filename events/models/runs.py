@@ -11,7 +11,8 @@ from events.models.events import Event
 class EventRun(models.Model):
     """The execution of an event, in steps. The row is the truth: any worker takes the next step under a lease.
 
-    `state` is the executor's own, JSON, stored with each step. `next_step_at` empty: it waits for a person, or is over.
+    `state` is the executor's own, JSON, stored with each step. `next_step_at` empty: it waits for a person, or is over. `steps` counts
+    those that were begun, and is the number of the lease; `attempts` those in a row of which no result was stored.
     """
 
     event = models.OneToOneField(Event, on_delete=models.CASCADE, related_name="run")
@@ -20,7 +21,9 @@ class EventRun(models.Model):
     next_step_at = models.DateTimeField(null=True, blank=True, db_index=True)
     owner = models.CharField(max_length=120, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
+    rung_at = models.DateTimeField(null=True, blank=True)
     steps = models.PositiveIntegerField(default=0)
+    attempts = models.PositiveIntegerField(default=0)
 
     def __str__(self) -> str:
         return f"Execution of {self.event_id}"
@@ -36,6 +39,7 @@ class EventStage(models.Model):
     status = models.CharField(max_length=8, choices=StageStatus.choices, default=StageStatus.WAITING)
     began_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
+    impact_seconds = models.FloatField("measured impact", null=True, blank=True)
     detail = models.TextField(blank=True)
 
     class Meta:
