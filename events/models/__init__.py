@@ -3,7 +3,7 @@
 from events.models.bulk import BulkChange, BulkRow
 from events.models.catalogue import EventType
 from events.models.events import Campaign, Event, EventQuerySet
-from events.models.links import CalendarFeed, LinkUse
+from events.models.links import CalendarFeed, LinkUse, RequestCount
 from events.models.occasions import Occasion
 from events.models.planning import Blackout, RegionLimit
 from events.models.runs import EventLogEntry, EventRun, EventStage
@@ -23,4 +23,5 @@ __all__ = [
     "LinkUse",
     "Occasion",
     "RegionLimit",
+    "RequestCount",
 ]

@@ -58,3 +58,15 @@ class CalendarFeed(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class RequestCount(models.Model):
+    """How many requests without a login came from one address, or with one link, in the current minute. A row, as several processes
+    answer requests."""
+
+    key = models.CharField(max_length=100, unique=True)
+    since = models.DateTimeField(db_index=True)
+    count = models.PositiveIntegerField(default=1)
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.count}"
