@@ -95,7 +95,8 @@ class InstanceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_select_related = ["account"]
     search_fields = ["name", "public_id", "endpoint__host"]
     fields = [
-        "public_id", "account", "name", "region", "zone", "description", "status", "checked_at", "last_error",
+        "public_id", "account", "name", "region", "zone", "proxy_version", "description", "status", "checked_at",
+        "last_error",
         *DETECTED_FIELDS, "created_at",
     ]  # fmt: skip
     readonly_fields = [

@@ -221,6 +221,7 @@ class InstanceOut(Schema):
     role: str
     region: str
     zone: str
+    proxy_version: str = Field(description="Of the proxy in front of it; empty: there is none.")
     memory_used: int | None
     memory_max: int | None
     databases: list[dict[str, int]]
@@ -349,6 +350,7 @@ def _instance(one: Instance) -> dict[str, Any]:
         "role",
         "region",
         "zone",
+        "proxy_version",
         "memory_used",
         "memory_max",
     )

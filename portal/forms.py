@@ -22,6 +22,7 @@ from portal.services.roles import Cover
 
 HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 DEFAULT_PORT = 6379
+LABELS = ("name", "region", "zone", "proxy_version", "description")
 
 
 class StyledForm(forms.Form):
@@ -155,11 +156,18 @@ class InstanceFields(EndpointFields):
     name = forms.CharField(max_length=120, widget=forms.TextInput(attrs={"autocomplete": "off"}))
     region = forms.CharField(max_length=60, required=False, help_text="For example eu-central.")
     zone = forms.CharField(max_length=60, required=False, help_text="For example rack or availability zone.")
+    proxy_version = forms.CharField(
+        label="Version of the proxy",
+        max_length=32,
+        required=False,
+        help_text="Where a proxy stands in front of the server, for example 2.8.3. Empty: there is none.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
     description = forms.CharField(required=False, max_length=2000, widget=forms.Textarea(attrs={"rows": 2}))
 
     def labels(self) -> dict[str, str]:
-        """Name, region, zone and description, as the services take them."""
-        return {key: self.cleaned_data[key] for key in ("name", "region", "zone", "description")}
+        """What people enter of an instance beside its connection, as the services take it."""
+        return {key: self.cleaned_data[key] for key in LABELS}
 
 
 class AccountChoice(forms.ModelChoiceField):  # type: ignore[type-arg]
@@ -182,7 +190,7 @@ class EditForm(InstanceFields):
         endpoint = instance.endpoint
         shared = ("username", "tls", "tls_verify", "tls_server_name", "tls_ca_pem")
         initial = {"address": endpoint.address} | {name: getattr(endpoint, name) for name in shared}
-        initial |= {name: getattr(instance, name) for name in ("name", "region", "zone", "description")}
+        initial |= {name: getattr(instance, name) for name in LABELS}
         super().__init__(*args, initial=initial, **kwargs)
         if endpoint.password:
             self.fields["password"].help_text = "A password is stored. Leave this empty to keep it."

@@ -48,6 +48,9 @@ class Instance(models.Model):
     name = models.CharField(max_length=120)
     region = models.CharField(max_length=60, blank=True, db_index=True)
     zone = models.CharField(max_length=60, blank=True)
+    proxy_version = models.CharField(
+        "proxy version", max_length=32, blank=True, help_text="Of the proxy in front of it; empty: there is none."
+    )  # fmt: skip
     description = models.TextField(blank=True)
     created_at = models.DateTimeField("registered", auto_now_add=True)
 

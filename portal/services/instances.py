@@ -66,6 +66,7 @@ def register_instance(
     name: str,
     region: str = "",
     zone: str = "",
+    proxy_version: str = "",
     description: str = "",
 ) -> Instance:
     """Asks the server at `params` and adds it to the account.
@@ -77,7 +78,14 @@ def register_instance(
     require_operator(actor, account)
     _refuse_taken_name(account, name)
     found = probe(params)
-    instance = Instance(account=account, name=name, region=region, zone=zone, description=description)
+    instance = Instance(
+        account=account,
+        name=name,
+        region=region,
+        zone=zone,
+        proxy_version=proxy_version,
+        description=description,
+    )
     _apply(instance, found)
     try:
         with transaction.atomic():
@@ -106,6 +114,7 @@ def update_instance(
     name: str,
     region: str = "",
     zone: str = "",
+    proxy_version: str = "",
     description: str = "",
     keep_password: bool = False,
 ) -> Instance:
@@ -125,7 +134,13 @@ def update_instance(
         params = _with_stored_password(endpoint, params)
     is_connection_new = _is_connection_new(endpoint, params)
     found = probe(params) if is_connection_new else None
-    values: dict[str, Any] = {"name": name, "region": region, "zone": zone, "description": description}
+    values: dict[str, Any] = {
+        "name": name,
+        "region": region,
+        "zone": zone,
+        "proxy_version": proxy_version,
+        "description": description,
+    }
     changed = [field for field, value in values.items() if getattr(instance, field) != value]
     for field, value in values.items():
         setattr(instance, field, value)

@@ -290,6 +290,15 @@ class TestEdit:
         assert as_role("operator").post(self.url(world), data | {"clear_password": "on"}).status_code == 302
         assert not Instance.objects.get(pk=world.instance.pk).endpoint.password
 
+    def test_a_proxy_is_entered_and_shown(self, world: World, as_role: As) -> None:
+        data = {"name": "sessions", "address": "sessions.internal:6379", "tls_verify": "on"}
+        response = as_role("operator").post(self.url(world), data | {"proxy_version": "2.8.3"})
+        assert response.status_code == 302
+        world.instance.refresh_from_db()
+        assert world.instance.proxy_version == "2.8.3"
+        assert "2.8.3" in text(as_role("viewer").get(world.instance.get_absolute_url()))
+        assert 'value="2.8.3"' in as_role("operator").get(self.url(world)).content.decode()
+
     def test_a_new_address_asks_for_the_password(
         self, world: World, as_role: As, answers: list[EndpointParams]
     ) -> None:
