@@ -21,6 +21,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from heapq import heappop, heappush
 from typing import Final
 
 from django.utils import timezone
@@ -90,21 +91,33 @@ class Occupancy:
         if place < len(self._spans) and self._spans[place] == (begin, begin + length):
             del self._spans[place]
 
-    def overlapping(self, begin: datetime, length: timedelta) -> list[tuple[datetime, datetime]]:
-        first = bisect_left(self._spans, (begin - self._longest, begin - self._longest))
-        found = []
-        for span in self._spans[first:]:
-            if span[0] >= begin + length:
-                break
-            if span[1] > begin:
-                found.append(span)
-        return found
+    def copy(self) -> Occupancy:
+        other = Occupancy()
+        other._spans, other._longest = self._spans.copy(), self._longest
+        return other
 
-    def most_at_once(self, begin: datetime, length: timedelta) -> int:
-        """The highest number of spans that share a moment of this one."""
-        found = self.overlapping(begin, length)
-        edges = [max(span[0], begin) for span in found]
-        return max((sum(one[0] <= edge < one[1] for one in found) for edge in edges), default=0)
+    def overlapping(self, begin: datetime, length: timedelta) -> Iterator[tuple[datetime, datetime]]:
+        """In the order of their beginnings."""
+        first = bisect_left(self._spans, (begin - self._longest, begin - self._longest))
+        for place in range(first, len(self._spans)):
+            span = self._spans[place]
+            if span[0] >= begin + length:
+                return
+            if span[1] > begin:
+                yield span
+
+    def most_at_once(self, begin: datetime, length: timedelta, *, enough: int | None = None) -> int:
+        """The highest number of spans that share a moment of this one. It is not looked for more than `enough`."""
+        most = 0
+        ends: list[datetime] = []  # of those that share the moment that is looked at, the next one first
+        for span in self.overlapping(begin, length):
+            while ends and ends[0] <= span[0]:
+                heappop(ends)
+            heappush(ends, span[1])
+            most = max(most, len(ends))
+            if most == enough:
+                break
+        return most
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +150,7 @@ class Surroundings:
         most, occupancy = self.limit_of(facts.region), (self.occupied or {}).get(facts.region)
         if most is None or occupancy is None:
             return False
-        return occupancy.most_at_once(moment, facts.length) >= most
+        return occupancy.most_at_once(moment, facts.length, enough=most) >= most
 
     def next_free(self, facts: Facts, moment: datetime, until: datetime) -> datetime | None:
         """The first moment from `moment` to `until`, both included, that is neither closed nor full."""
