@@ -28,12 +28,13 @@ def record(
 
     `account` defaults to the object's own. `details` must be JSON and must hold no secret.
     """
-    entry = _entry(actor, action, obj, account, details)
+    owner = account or (obj if isinstance(obj, Account) else getattr(obj, "account", None))
+    entry = _entry(actor, action, obj, owner.pk if owner else None, details)
     entry.save(force_insert=True)
     log.info(
         action,
         actor=entry.actor_name or "system",
-        account=entry.account.public_id if entry.account else None,
+        account=owner.public_id if owner else None,
         object=entry.object_id or None,
     )
     return entry
@@ -62,29 +63,4 @@ def _entry(
         object_id=str(getattr(obj, "public_id", obj.pk)) if obj else "",
         object_name=str(getattr(obj, "name", obj))[:200] if obj else "",
         details=dict(details),
-    )
-
-
-def record_many(
-    actor: User | None, action: str, objects: Iterable[tuple[Model, Mapping[str, Any]]]
-) -> list[AuditEntry]:
-    """An entry for each of many objects, with its details, in a query per thousand. Their accounts should be loaded already."""
-    made = [_entry(actor, action, obj, None, dict(details)) for obj, details in objects]
-    AuditEntry.objects.bulk_create(made, batch_size=1000)
-    log.info(action, actor=actor.get_username() if actor else "system", objects=len(made))
-    return made
-
-
-def _entry(
-    actor: User | None, action: str, obj: Model | None, account: Account | None, details: dict[str, Any]
-) -> AuditEntry:
-    return AuditEntry(
-        actor=actor,
-        actor_name=actor.get_username() if actor else "",
-        account=account or (obj if isinstance(obj, Account) else getattr(obj, "account", None)),
-        action=action,
-        object_type=obj._meta.model_name or "" if obj else "",
-        object_id=str(getattr(obj, "public_id", obj.pk)) if obj else "",
-        object_name=str(getattr(obj, "name", obj))[:200] if obj else "",
-        details=details,
     )
