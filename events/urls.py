@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from events.views import actions, center, event
+
+# Fixed words come before the ID of an event.
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", center.event_list, name="event_list"),
+    path("history/", center.event_history, name="event_history"),
+    path("export.csv", center.event_export, name="event_export"),
+    path("<slug:public_id>/", event.event_detail, name="event_detail"),
+    path("<slug:public_id>/reschedule/", actions.event_reschedule, name="event_reschedule"),
+    path("<slug:public_id>/acknowledge/", actions.event_acknowledge, name="event_acknowledge"),
+    path("<slug:public_id>/cancel/", actions.event_cancel, name="event_cancel"),
+]

@@ -142,7 +142,7 @@ class Listing:
     @cached_property
     def page(self) -> Page[Any]:
         """The page asked for; the nearest one for a number that does not exist."""
-        rows: Any = _Rows(self._selected(), self._all, once=bool(self.query))
+        rows: Any = _Rows(self.selected(), self._all, once=bool(self.query))
         return Paginator(rows, self.page_size).get_page(self._number)
 
     @cached_property
@@ -210,7 +210,8 @@ class Listing:
     def _url(self, state: dict[str, Any]) -> str:
         return f"{self.path}?{urlencode(state)}" if state else self.path
 
-    def _selected(self) -> QuerySet[Any]:
+    def selected(self) -> QuerySet[Any]:
+        """Every row that the search and the filters leave, in order: for exports and for what is done to all of them."""
         rows = self._all
         for each in self._filters:
             if each.key not in self.values:

@@ -2,6 +2,40 @@
 
 from __future__ import annotations
 
-from tests.portal.url_table import Row
+from collections.abc import Mapping
+from typing import Any
 
-ROWS: list[Row] = []
+from tests.events.conftest import make_event
+from tests.portal.url_table import Row
+from tests.portal.world import World
+
+
+def prepare(world: World) -> None:
+    world.extra["event"] = make_event(world.instance, may_cancel=True)
+
+
+def event(world: World) -> Mapping[str, Any]:
+    return {"public_id": world.extra["event"].public_id}
+
+
+ROWS: list[Row] = [
+    Row("event_list", get=(302, 200, 200, 200, 200, 200)),
+    Row("event_history", get=(302, 200, 200, 200, 200, 200)),
+    Row("event_export", get=(302, 200, 200, 200, 200, 200)),
+    Row("event_detail", event, get=(302, 404, 200, 200, 200, 200)),
+    Row(
+        "event_reschedule",
+        event,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+        data=lambda world: {"wish": "now"},
+    ),
+    Row("event_acknowledge", event, post=(302, 404, 403, 302, 302, 302)),
+    Row(
+        "event_cancel",
+        event,
+        get=(302, 404, 403, 200, 200, 200),
+        post=(302, 404, 403, 302, 302, 302),
+        data=lambda world: {"reason": "Not needed any more."},
+    ),
+]

@@ -1,0 +1,96 @@
+"""What happened to an event, newest first: what people did, what contacts were told, how its stages went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.utils.dateparse import parse_datetime
+
+from events import rules
+from events.choices import OccasionKind
+from events.models import Event
+from portal.models import AuditEntry
+
+MOST: Final = 100  # of each kind
+ACTIONS: Final = {
+    "event.published": "Announced",
+    "event.rescheduled": "New time",
+    "event.postponed": "Postponed by the system",
+    "event.cancelled": "Cancelled",
+    "event.acknowledged": "Acknowledged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """A line. `who` is empty for the system; `icon` names one of portal/icons.py."""
+
+    at: datetime
+    what: str
+    icon: str = "dot"
+    who: str = ""
+    details: tuple[tuple[str, str], ...] = ()
+    is_deed: bool = False
+    """Somebody, or the system, did it: `who` is shown."""
+
+
+def of(event: Event) -> list[Deed]:
+    """Three queries."""
+    found = [*_deeds(event), *_told(event), *_stages(event)]
+    return sorted(found, key=lambda one: one.at, reverse=True)
+
+
+def _deeds(event: Event) -> Iterator[Deed]:
+    rows = AuditEntry.objects.filter(object_type=Event._meta.model_name, object_id=event.public_id)
+    for row in rows.order_by("-at", "-pk")[:MOST]:
+        details = row.details
+        who = row.actor_name or str(details.get("contact", ""))
+        what = ACTIONS.get(row.action) or row.action.partition(".")[2].replace("_", " ").capitalize()
+        yield Deed(row.at, what, "edit", who, tuple(_readable(details)), is_deed=True)
+
+
+def _readable(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in details.items():
+        if name == "contact" or value in (None, "", [], False):
+            continue
+        text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        yield name.replace("_", " "), _moment(text)
+
+
+def _moment(text: str) -> str:
+    """A time of the audit, which is UTC, in the reader's zone."""
+    if len(text) < 19 or text[10:11] != "T":
+        return text
+    try:
+        found = parse_datetime(text)
+    except ValueError:
+        return text
+    return rules.text_of(found) if found is not None and found.tzinfo is not None else text
+
+
+def _told(event: Event) -> Iterator[Deed]:
+    rows = event.occasions.filter(told_at__isnull=False).order_by("-told_at", "-pk")[:MOST]
+    for row in rows:
+        assert row.told_at is not None
+        kind = str(OccasionKind(row.kind).label)
+        hours = row.facts.get("hours") if row.kind == OccasionKind.REMINDER else None
+        yield Deed(
+            row.told_at, f"Contacts told: {kind.lower()}{f', {hours} h before' if hours else ''}", "bell"
+        )
+
+
+def _stages(event: Event) -> Iterator[Deed]:
+    for row in event.stages.all():
+        if row.began_at is not None:
+            yield Deed(row.began_at, f"Stage begun: {row.name}", "play")
+        if row.ended_at is not None:
+            details = (("", row.detail),) if row.detail else ()
+            yield Deed(
+                row.ended_at,
+                f"Stage {row.status_badge.label.lower()}: {row.name}",
+                row.status_badge.icon,
+                details=details,
+            )
