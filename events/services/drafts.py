@@ -143,8 +143,9 @@ def _refusal(draft: Draft) -> ServiceError | None:
         )
     if draft.level and draft.level not in Level.values:
         return _invalid("level", f"There is no level {draft.level}.", "Levels are S0 and S1.")
-    if draft.executor and executor_of(draft.executor) is None:
-        return _invalid("executor", f"Nobody carries events out under the name {draft.executor}.", "")
+    executor = draft.executor or draft.type.executor
+    if executor_of(executor) is None:
+        return _invalid("executor", f"Nobody carries events out under the name {executor}.", "")
     if draft.stagger and draft.switch_at is None:
         return _invalid(
             "switch_at",
