@@ -135,7 +135,7 @@ def _refuse(field: str, what: str, id: str, advice: str) -> Invalid:
 def _locked(owner: Instance | Account) -> MaintenanceWindow:
     """The row as it is now, or a new one. The owner is locked: of two first windows at the same moment one follows the other."""
     manager = Account.objects if isinstance(owner, Account) else Instance.objects
-    if not manager.select_for_update().filter(pk=owner.pk).exists():
+    if manager.select_for_update().filter(pk=owner.pk).first() is None:
         raise NotFound(f"The {_kind(owner)} was deleted meanwhile. {UNCHANGED}")
     return row_of(owner) or MaintenanceWindow(**{_kind(owner): owner})
 

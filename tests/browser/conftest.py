@@ -32,6 +32,7 @@ PEOPLE = (
     "pia",
     "rosa",
     "rudi",
+    "wanda",
 )
 
 NewVisitor = Callable[..., Visitor]
