@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from events.views import actions, center, event
+from events.views import actions, center, event, links
 
 # Fixed words come before the ID of an event.
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", center.event_list, name="event_list"),
     path("history/", center.event_history, name="event_history"),
     path("export.csv", center.event_export, name="event_export"),
+    path("link/<str:token>/", links.link, name="event_link"),
     path("<slug:public_id>/", event.event_detail, name="event_detail"),
     path("<slug:public_id>/reschedule/", actions.event_reschedule, name="event_reschedule"),
     path("<slug:public_id>/acknowledge/", actions.event_acknowledge, name="event_acknowledge"),

@@ -22,6 +22,8 @@ _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^:/?#\s@]*):[^@/\s]+@", re.
 _ASSIGNMENT = re.compile(
     r"(?i)\b((?:[a-z_]*password|masterauth|requirepass|secret_?key)['\"]?\s*[=: ]\s*)(['\"]?)[^\s,'\"&)}]+\2"
 )
+# Paths that open something without a login: links in messages, calendar feeds.
+_SECRET_PATH = re.compile(r"(/(?:link|feed)/)[A-Za-z0-9_.%-]{8,}")
 
 
 def redact(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -30,7 +32,8 @@ def redact(logger: Any, method: str, event: structlog.typing.EventDict) -> struc
 
 
 def redact_text(text: str) -> str:
-    """The text without passwords in URLs and assignments."""
+    """The text without passwords in URLs and assignments, and without the secret part of a path."""
+    text = _SECRET_PATH.sub(rf"\1{REDACTED}", text)
     return _ASSIGNMENT.sub(rf"\1{REDACTED}", _URL_PASSWORD.sub(rf"\1:{REDACTED}@", text))
 
 

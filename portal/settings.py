@@ -51,6 +51,8 @@ SECURE_HSTS_PRELOAD = SECURE_SSL
 if env.flag("TRUST_PROXY_TLS", False):
     # Only behind a proxy that sets this header itself: a client could otherwise claim to have come over TLS.
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Likewise of X-Forwarded-For, whose last address is taken as the client's: of limits per address, and in the audit of links.
+TRUST_PROXY_ADDRESS = env.flag("TRUST_PROXY_ADDRESS", False)
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"

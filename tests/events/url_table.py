@@ -38,4 +38,12 @@ ROWS: list[Row] = [
         post=(302, 404, 403, 302, 302, 302),
         data=lambda world: {"reason": "Not needed any more."},
     ),
+    # Works without a login; a forged token is told nothing, whoever brings it.
+    Row(
+        "event_link",
+        lambda world: {"token": "1-1-0.forged"},
+        get=(404, 404, 404, 404, 404, 404),
+        post=(404, 404, 404, 404, 404, 404),
+        data=lambda world: {"do": "now"},
+    ),
 ]
