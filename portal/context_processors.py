@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
 
 from portal import navigation
+from portal.htmx import HtmxHttpRequest
 from portal.services.inbox import unread_count
 
 
 def console(request: HttpRequest) -> dict[str, Any]:
-    """`nav_sections`: [(heading, [(entry, is current)])], for signed-in people; `theme`: light, dark or auto."""
+    """`nav_sections`: [(heading, [(entry, is current, count)])] and `banners`, for signed-in people; `theme`: light, dark or auto."""
     theme = request.COOKIES.get("theme", "auto")
     context: dict[str, Any] = {"theme": theme if theme in ("light", "dark") else "auto"}
     user = getattr(request, "user", None)
@@ -20,11 +22,14 @@ def console(request: HttpRequest) -> dict[str, Any]:
         return context
     match = request.resolver_match
     current = (match.url_name or "") if match and not match.namespaces else ""
-    sections: dict[str, list[tuple[navigation.Entry, bool]]] = {}
+    asked = cast(HtmxHttpRequest, request)
+    sections: dict[str, list[tuple[navigation.Entry, bool, Any]]] = {}
     for entry in navigation.entries():
         if user.is_staff or not entry.staff_only:
-            sections.setdefault(entry.section, []).append((entry, entry.is_current(current)))
+            # These, too, are asked for by the frame of a page only: fragments, of which a page fetches many, do not count.
+            count = SimpleLazyObject(partial(navigation.count_of, entry, asked))
+            sections.setdefault(entry.section, []).append((entry, entry.is_current(current), count))
     context["nav_sections"] = list(sections.items())
-    # Asked for by the frame of a page only: fragments, of which a page fetches many, do not count.
+    context["banners"] = SimpleLazyObject(lambda: navigation.banners(asked))
     context["unread_count"] = SimpleLazyObject(lambda: unread_count(user))
     return context

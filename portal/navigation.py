@@ -80,3 +80,33 @@ def home_panels() -> list[HomePanel]:
 
 def instance_panels() -> list[InstancePanel]:
     return list(_instance_panels.values())
+
+
+# --- Banners and counts -----------------------------------------------------------------------------------------------
+# Apps also add banners, which stand above the content of every page, and counts beside entries of the sidebar. They are asked when a
+# whole page is rendered, never for a fragment: a constant, small number of queries, and no network.
+
+Banner = Callable[["HtmxHttpRequest"], str]
+Count = Callable[["HtmxHttpRequest"], int]
+
+_banners: dict[str, Banner] = {}
+_counts: dict[str, Count] = {}
+
+
+def register_banner(name: str, banner: Banner) -> None:
+    """Adds a function that returns HTML, or "" to show nothing; or replaces the one of this name."""
+    _banners[name] = banner
+
+
+def register_count(url_name: str, count: Count) -> None:
+    """Adds the number of things that need somebody to the entry with this URL name; 0 shows none."""
+    _counts[url_name] = count
+
+
+def banners(request: HtmxHttpRequest) -> list[str]:
+    return [html for banner in _banners.values() if (html := banner(request))]
+
+
+def count_of(entry: Entry, request: HtmxHttpRequest) -> int:
+    count = _counts.get(entry.url_name)
+    return count(request) if count else 0

@@ -60,6 +60,7 @@ NEEDS: Final = (
     ("time", "a time to be chosen"),
     ("urgent", "urgent, not acknowledged"),
     ("seen", "not acknowledged"),
+    ("soon", "a look: within 24 hours"),
     ("overdue", "overdue"),
 )
 HEADER: Final = (
@@ -127,6 +128,7 @@ def pending(request: HtmxHttpRequest) -> Listing:
             "time": attention.waits_for_a_time(),
             "urgent": attention.urgent_and_not_seen(),
             "seen": attention.not_seen(),
+            "soon": attention.near(now),
             "overdue": attention.overdue(now),
         }[value]
 

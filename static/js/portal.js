@@ -85,6 +85,14 @@
     for (const [name, value] of [...formData.entries()]) if (value === "") formData.delete(name);
   });
 
+  /* A question that is open when the page comes takes the keyboard, and Escape closes it. */
+  document.addEventListener("DOMContentLoaded", () => {
+    const dialog = document.querySelector("dialog[open][data-modal]");
+    if (!dialog) return;
+    dialog.close();
+    dialog.showModal();
+  });
+
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     const menu = document.querySelector("details.menu[open]");

@@ -127,11 +127,11 @@ class TestInstanceList:
     ) -> None:
         client = as_role("viewer")
         client.get("/instances/")  # the session learns the time zone
-        with django_assert_num_queries(10):
+        with django_assert_num_queries(11):
             client.get("/instances/")
         for number in range(30):
             make_instance(world.account, f"i{number}", region=f"r{number}")
-        with django_assert_num_queries(10):
+        with django_assert_num_queries(11):
             response = client.get("/instances/?sort=region")
         assert response.context["listing"].page.paginator.num_pages == 2
         assert 'href="/instances/?sort=region&amp;page=2"' in text(response)
