@@ -284,7 +284,8 @@ class TestTemplates:
 
     def test_pages(self, browser: Client, account: Account, template: ConnectionTemplate) -> None:
         edit = reverse("template_edit", args=[account.public_id, template.pk])
-        assert "Orders" in text(browser.get(reverse("template_list", args=[account.public_id])))
+        listed = text(browser.get(reverse("template_list", args=[account.public_id])))
+        assert "Orders" in listed and "an IP address, not a name" in listed
         assert "A password is stored" in text(browser.get(edit))
         data = {
             "name": "Orders, new",
