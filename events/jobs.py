@@ -11,7 +11,7 @@ import structlog
 from django.db import DatabaseError
 from django.utils import timezone
 
-from events.services import execution, steps
+from events.services import execution, steps, telling
 
 log = structlog.get_logger(__name__)
 
@@ -23,9 +23,15 @@ def step(event_id: int) -> str:
     return steps.take(event_id, f"{socket.gethostname()}:{os.getpid()}")
 
 
+def tell() -> str:
+    """Make messages of what contacts are to be told."""
+    return f"{telling.tell_due()} occasions"
+
+
 def tick() -> None:
     """What has to be looked after every few seconds in each cluster `default`: any machine may do any of it, twice as well."""
     _carry_out()
+    telling.ring_due()
 
 
 def _carry_out() -> None:

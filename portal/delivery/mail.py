@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import smtplib
+from collections.abc import Mapping
 from contextlib import suppress
+from email.message import EmailMessage
+from email.mime.text import MIMEText
 from email.utils import parseaddr
 
 from django.conf import settings
@@ -37,7 +40,7 @@ def send(delivery: Delivery) -> None:
     )
     message.attach_alternative(render_to_string("portal/mail/message.html", context), "text/html")
     for one in told.attachments:
-        message.attach(one["name"], one["text"], one["type"])
+        message.attach(_part(one))
     try:
         _hand_over(message)
     except smtplib.SMTPRecipientsRefused as error:
@@ -59,6 +62,17 @@ def send(delivery: Delivery) -> None:
         raise NotSent(f"The mail server answered {error.smtp_code} {_text(error.smtp_error)}") from error
     except (smtplib.SMTPException, OSError) as error:
         raise NotSent(f"The mail server could not be reached: {error or type(error).__name__}") from error
+
+
+def _part(attachment: Mapping[str, str]) -> MIMEText:
+    """`type` may have parameters, such as the method of a calendar. In base64: calendars end their lines with CR and LF, wherever they go."""
+    kind = EmailMessage()
+    kind["Content-Type"] = attachment["type"]
+    part = MIMEText(attachment["text"], kind.get_content_subtype(), "utf-8")
+    for name, value in kind["Content-Type"].params.items():
+        part.set_param(name, value)
+    part.add_header("Content-Disposition", "attachment", filename=attachment["name"])
+    return part
 
 
 def _hand_over(message: EmailMultiAlternatives) -> None:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.contrib.auth.models import Permission, User
 from django.utils import timezone
 
@@ -12,6 +13,7 @@ from events.choices import EventStatus
 from events.models import Event, EventType
 from portal.models import Account, Channel, Contact, Instance
 from tests.portal.world import World, make_user, make_world
+from tests.support.receivers import Mailbox
 
 EventMaker = Callable[..., Event]
 
@@ -103,3 +105,13 @@ def make_contact(account: Account, name: str = "On call", **values: Any) -> Cont
     row = Contact.objects.create(account=account, name=name, **(defaults | values))
     Channel.objects.create(contact=row, kind="mail")
     return row
+
+
+@pytest.fixture
+def mailbox(settings: LazySettings) -> Iterator[Mailbox]:
+    """A real mail server, to which the console sends."""
+    with Mailbox() as box:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", box.port, 5
+        settings.SITE_URL = "https://console.example/"
+        yield box

@@ -1,0 +1,214 @@
+"""The words of a message about an event: what is new, to which instance, and when. Pure, but for what `Case` holds.
+
+The subject and the first line say type, instance and time: whoever reads them may just have been woken.
+"""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from django.utils.dateparse import parse_datetime
+
+from events.choices import OccasionKind
+from events.models import Event
+from events.moments import both_texts, left_text, moment_text, twice_text
+from events.rules import URGENT_NOTICE, duration_text
+from events.services.by import SYSTEM
+from events.services.impact import Measured, seconds_text
+from portal.models import Contact
+from portal.windows import zone_called
+
+K = OccasionKind
+
+ENDED: Final = frozenset({K.SUCCEEDED, K.FAILED, K.CANCELLED})
+CALM: Final = frozenset({K.SUCCEEDED, K.CANCELLED})
+"""Nothing is left to be done: nobody is woken for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one message is made of. `event` has type, account, and instance with its endpoint loaded."""
+
+    event: Event
+    kind: OccasionKind
+    contact: Contact
+    now: datetime
+    """When it can be read at the earliest: quiet hours may hold it back."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """Of the occasion (see services/occasions.py and whoever notes them)."""
+    measured: Measured | None = None
+
+    @property
+    def zone(self) -> zoneinfo.ZoneInfo:
+        return zone_called(self.contact.time_zone)
+
+    def fact(self, name: str) -> str:
+        return str(self.facts.get(name) or "")
+
+    def moment(self, name: str) -> datetime | None:
+        return parse_datetime(self.fact(name)) if self.fact(name) else None
+
+    def day(self, moment: datetime) -> str:
+        return moment_text(moment, self.zone, self.now)
+
+    def both(self, moment: datetime) -> str:
+        return both_texts(moment, self.zone, self.now)
+
+
+def is_urgent(event: Event, kind: OccasionKind) -> bool:
+    """Whether it may come in quiet hours."""
+    return kind == K.FAILED or (event.is_urgent and kind not in CALM)
+
+
+def what(event: Event) -> str:
+    return f"{event.type.name} of {event.instance_name}"
+
+
+def subject(case: Case) -> str:
+    """Type, instance and time: `Instance migration of sessions: Tue 3 March, 02:00 CET`."""
+    event, name = case.event, what(case.event)
+    begin = event.switch_at
+    when = case.day(begin) if begin else f"choose a time by {case.day(event.deadline)}"
+    match case.kind:
+        case K.PUBLISHED:
+            text = f"{name}: {when}"
+        case K.CHANGED | K.POSTPONED if begin is None:
+            text = f"{name}: {when}"
+        case K.CHANGED:
+            text = f"{name} {'moved to' if case.fact('old') else 'is planned for'} {when}"
+        case K.POSTPONED:
+            text = f"{name} postponed to {when}"
+        case K.REMINDER:
+            text = f"Reminder: {name}: {when}"
+        case K.ESCALATION:
+            text = f"Nobody has seen this yet: {name}: {when}"
+        case K.STARTED:
+            text = f"Begun: {name}, switchover {when}"
+        case K.SUCCEEDED:
+            took = impact_here(event)
+            text = f"Done: {name}{f', clients were cut off for {took}' if took else ''}"
+        case K.FAILED:
+            text = f"FAILED: {name}"
+        case _:
+            text = f"Cancelled: {name}{f', was planned for {when}' if begin else ''}"
+    return marked(text, urgent=event.is_urgent and case.kind not in ENDED, simulated=event.is_simulated)
+
+
+def marked(text: str, *, urgent: bool, simulated: bool) -> str:
+    """What must be seen first, in front."""
+    return ("[Simulated] " if simulated else "") + ("URGENT: " if urgent else "") + text
+
+
+def headline(case: Case) -> str:
+    event = case.event
+    which = f"{what(event)} ({event.instance_public_id})"
+    if event.switch_at is not None:
+        return f"{which}: {case.both(event.switch_at)}"
+    return f"{which}: no time has been chosen yet. The latest one is {case.both(event.deadline)}"
+
+
+def marks(case: Case) -> list[str]:
+    """What must not be overlooked."""
+    event, found = case.event, []
+    if event.is_urgent and case.kind not in ENDED:
+        ahead = (event.proposed_at or event.switch_at or event.deadline) - event.created_at
+        found.append(
+            f"URGENT: a risk fix, announced {duration_text(max(ahead, timedelta(0)))} ahead. That is a shorter notice than "
+            f"the usual {duration_text(URGENT_NOTICE)}, because the risk does not wait."
+        )
+    if event.is_simulated:
+        found.append("SIMULATED: nothing is really done to the instance.")
+    return found
+
+
+def lead(case: Case) -> list[str]:
+    """What is new, and what is to be known of the time."""
+    event, kind = case.event, case.kind
+    found = _NEWS[kind](case)
+    if kind not in ENDED:
+        if event.switch_at is not None:
+            found.append(twice_text(event.switch_at, case.zone))
+        elif kind in (K.PUBLISHED, K.ESCALATION):
+            found.append(
+                "Please choose when it happens. If nobody does, it gets the last time that fits before the latest one."
+            )
+        found.append(event.hold_reason)
+    return [line for line in found if line]
+
+
+def _moved(case: Case) -> list[str]:
+    by, old, new = case.fact("by") or SYSTEM.name, case.moment("old"), case.event.switch_at
+    why = f"Why: {case.fact('why')}" if case.fact("why") else ""
+    if new is None:
+        was = f", {case.both(old)}" if old else ""
+        return [f"The time{was} was taken back by {by}.", why]
+    if old is None:
+        return [f"The time was chosen by {by}.", why]
+    did = "Postponed" if case.kind == K.POSTPONED else "Moved"
+    return [f"{did} by {by}. Old time: {case.both(old)}. New time: {case.both(new)}.", why]
+
+
+def _reminder(case: Case) -> list[str]:
+    switch_at = case.event.switch_at
+    if switch_at is None or switch_at <= case.now:
+        return []
+    return [f"{left_text(switch_at - case.now)} left until the switchover."]
+
+
+def _unseen(case: Case) -> list[str]:
+    told = case.fact("told_names")
+    return [f"Nobody has reacted to it yet.{f' Told before: {told}.' if told else ''}"]
+
+
+def _begun(case: Case) -> list[str]:
+    late = int(case.facts.get("late_seconds") or 0)
+    return [
+        "The preparation has begun; clients notice nothing before the switchover.",
+        f"It has begun {duration_text(timedelta(seconds=late))} late. {case.fact('why')}".strip()
+        if late
+        else "",
+    ]
+
+
+def _done(case: Case) -> list[str]:
+    event, took = case.event, impact_here(case.event)
+    typical = seconds_text(event.impact_seconds)
+    measured = f"Measured impact: clients were cut off, or could not write, for {took} (typical: {typical})."
+    return [measured if took else "It has succeeded.", event.result]
+
+
+def _failed(case: Case) -> list[str]:
+    event, took = case.event, impact_here(case.event)
+    stage = f" in the stage “{case.fact('stage')}”" if case.fact("stage") else ""
+    reason = event.result or case.fact("result") or "The reason is not known."
+    return [
+        f"It has failed{stage}: {reason}",
+        f"Until then clients were cut off, or could not write, for {took}." if took else "",
+    ]
+
+
+def _cancelled(case: Case) -> list[str]:
+    by, why = case.fact("by") or SYSTEM.name, case.fact("why")
+    return [f"It was cancelled by {by} and does not take place.", f"Why: {why}" if why else ""]
+
+
+_NEWS: Final[dict[OccasionKind, Callable[[Case], list[str]]]] = {
+    K.PUBLISHED: lambda case: [],
+    K.CHANGED: _moved,
+    K.POSTPONED: _moved,
+    K.REMINDER: _reminder,
+    K.ESCALATION: _unseen,
+    K.STARTED: _begun,
+    K.SUCCEEDED: _done,
+    K.FAILED: _failed,
+    K.CANCELLED: _cancelled,
+}
+
+
+def impact_here(event: Event) -> str:
+    """How long clients were cut off by this very event; "" where that was not measured."""
+    return "" if event.measured_seconds is None else seconds_text(event.measured_seconds)
