@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from events.views import actions, center, event, links
+from events.views import actions, center, event, execution, links
 
 # Fixed words come before the ID of an event.
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -15,5 +15,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("<slug:public_id>/", event.event_detail, name="event_detail"),
     path("<slug:public_id>/reschedule/", actions.event_reschedule, name="event_reschedule"),
     path("<slug:public_id>/acknowledge/", actions.event_acknowledge, name="event_acknowledge"),
+    path("<slug:public_id>/confirm/", execution.event_confirm, name="event_confirm"),
     path("<slug:public_id>/cancel/", actions.event_cancel, name="event_cancel"),
 ]

@@ -11,6 +11,7 @@ from events import present, timeline
 from events.models import Event
 from events.services import scheduling
 from events.services.by import may_handle
+from events.views import execution
 from events.views.common import STOP_POLLING, person, url_if_there, visible_event
 from portal.htmx import HtmxHttpRequest, render_page, wants_fragment
 from portal.services import contacts, windows
@@ -30,7 +31,7 @@ def event_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
         "event": event,
         "view": view,
         "can_handle": may_handle(by, event),
-        "stages": list(event.stages.all()),
+        **execution.context_of(event, by),
         "timeline": timeline.of(event),
         "log": list(event.log.order_by("-pk")[:LINES])[::-1],
     }

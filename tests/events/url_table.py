@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from events.models import EventRun
 from tests.events.conftest import make_event
 from tests.portal.url_table import Row
 from tests.portal.world import World
@@ -16,6 +17,14 @@ def prepare(world: World) -> None:
 
 def event(world: World) -> Mapping[str, Any]:
     return {"public_id": world.extra["event"].public_id}
+
+
+def by_hand(world: World) -> Mapping[str, Any]:
+    """An event in which a stage waits for staff."""
+    row = make_event(world.instance, status="running")
+    row.stages.create(position=0, code="switch", name="Switch over", phase="switch", status="running")
+    EventRun.objects.create(event=row)
+    return {"public_id": row.public_id}
 
 
 ROWS: list[Row] = [
@@ -37,6 +46,13 @@ ROWS: list[Row] = [
         get=(302, 404, 403, 200, 200, 200),
         post=(302, 404, 403, 302, 302, 302),
         data=lambda world: {"reason": "Not needed any more."},
+    ),
+    Row(
+        "event_confirm",
+        by_hand,
+        get=(302, 404, 403, 403, 403, 200),
+        post=(302, 404, 403, 403, 403, 302),
+        data=lambda world: {"stage": "switch", "do": "done"},
     ),
     # Works without a login; a forged token is told nothing, whoever brings it.
     Row(
