@@ -437,8 +437,8 @@ def test_an_unknown_button(event: Event, path: str, engineer: Client) -> None:
 
 
 def next_clock_change(forward: bool) -> datetime:
-    """The next moment at which the clock of Berlin is set forward (or back)."""
-    moment = timezone.now().replace(minute=0, second=0, microsecond=0)
+    """The next moment, tomorrow or later, at which the clock of Berlin is set forward (or back)."""
+    moment = timezone.now().replace(minute=0, second=0, microsecond=0) + timedelta(days=1)
     while True:
         before, after = (one.astimezone(BERLIN).utcoffset() for one in (moment, moment + timedelta(hours=1)))
         assert before is not None and after is not None

@@ -1,0 +1,68 @@
+"""Presses at the same moment, on a database that several processes share: one wins, the other is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.test import Client
+
+from events.models import Event, LinkUse, Occasion, RequestCount
+from events.services import links
+from events.services.throttle import wait_for
+from portal.models import AuditEntry
+from tests.portal.world import World
+
+from .conftest import make_contact, make_event
+from .test_concurrency import shared, together  # noqa: F401 - a fixture
+
+
+def presser(path: str, to: datetime) -> Callable[[], Any]:
+    return lambda: Client().post(path, {"do": "time", "at": to.isoformat()})
+
+
+def outcome(event: Event, times: list[datetime], answers: list[Any]) -> None:
+    """One press has moved the event, and the other one was told what it is now."""
+    assert sorted(one.status_code for one in answers) == [200, 410]
+    won = next(place for place, one in enumerate(answers) if one.status_code == 200)
+    event.refresh_from_db()
+    assert (event.switch_at, event.revision) == (times[won], 1)
+    assert f"{times[won]:%H:%M}" in answers[1 - won].content.decode()
+    assert LinkUse.objects.filter(event=event).count() == 1
+    assert Occasion.objects.filter(event=event, kind="changed").count() == 1
+    entries = AuditEntry.objects.filter(object_id=event.public_id)
+    assert entries.filter(action="event.rescheduled").count() == 1
+    assert entries.filter(action="event.link_used").count() == 1
+    assert entries.filter(action="event.link_refused").count() == 1
+
+
+def test_one_link_pressed_twice_at_the_same_moment(shared: World) -> None:  # noqa: F811
+    contact = make_contact(shared.account)
+    for _ in range(5):
+        event = make_event(shared.instance)
+        path = links.link_for(event, contact)
+        times = [event.deadline - timedelta(hours=hours) for hours in (1, 2)]
+        outcome(event, times, together(*(presser(path, to) for to in times)))
+
+
+def test_two_contacts_at_the_same_moment(shared: World) -> None:  # noqa: F811
+    contacts = [make_contact(shared.account, name) for name in ("First", "Second")]
+    for _ in range(5):
+        event = make_event(shared.instance)
+        times = [event.deadline - timedelta(hours=hours) for hours in (1, 2)]
+        pairs = zip(contacts, times, strict=True)
+        outcome(
+            event, times, together(*(presser(links.link_for(event, contact), to) for contact, to in pairs))
+        )
+
+
+def test_no_request_is_lost_by_the_counter(shared: World) -> None:  # noqa: F811
+    def ask() -> Any:
+        return [wait_for("address:10.0.0.1", 30) for _ in range(10)]
+
+    answers = [seconds for one in together(*[ask] * 6) for seconds in one]
+
+    assert RequestCount.objects.get(key="address:10.0.0.1").count == 60
+    assert len(answers) == 60
+    assert 1 <= sum(seconds == 0 for seconds in answers) <= 30
