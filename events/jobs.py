@@ -11,7 +11,7 @@ import structlog
 from django.db import DatabaseError
 from django.utils import timezone
 
-from events.services import execution, steps, telling
+from events.services import bulk, bulk_running, execution, steps, telling
 
 log = structlog.get_logger(__name__)
 
@@ -28,10 +28,17 @@ def tell() -> str:
     return f"{telling.tell_due()} occasions"
 
 
+def run_bulk(bulk_id: int) -> str:
+    """Go on with a bulk change, if nobody else does."""
+    return bulk_running.run(bulk_id)
+
+
 def tick() -> None:
     """What has to be looked after every few seconds in each cluster `default`: any machine may do any of it, twice as well."""
     _carry_out()
     telling.ring_due()
+    bulk_running.ring_waiting()
+    bulk.sweep()
 
 
 def _carry_out() -> None:

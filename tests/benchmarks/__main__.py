@@ -5,6 +5,7 @@ itself and uses loopback only.
 
     SETS=A,F,stream ROUNDS=5 SCALE=0.2 SERVER=redis-7.0 FORMAT=json REDIS_SHAKE=PATH REDIS_GUNYU=PATH make bench
     SETS=pages SCALE=0.1 make bench      # the pages of the migrations on PostgreSQL, alone
+    SETS=events make bench               # bulk changes of 10,000 events on SQLite, alone
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from migrations_app.engine.kernel import COMPILED
-from tests.benchmarks import data, full, pages, stream
+from tests.benchmarks import data, events, full, pages, stream
 from tests.benchmarks.contenders import Contender, Rival, contenders
 from tests.support.servers import available
 
@@ -32,6 +33,10 @@ def main() -> int:
     if "pages" in letters:
         told_pages = pages.measure(scale)
         print(json.dumps(told_pages) if os.environ.get("FORMAT") == "json" else pages.table(told_pages))
+        return 0
+    if "events" in letters:
+        told_events = events.measure(scale)
+        print(json.dumps(told_events) if os.environ.get("FORMAT") == "json" else events.table(told_events))
         return 0
     if not any(name.startswith(server) for name in available()):
         print(f"{server} is not there: make servers", file=sys.stderr)
