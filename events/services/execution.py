@@ -105,7 +105,7 @@ def _start(event: Event, judgement: lateness.Judgement, now: datetime) -> None:
         executor is not None and event.switch_at is not None
     )  # as _reason_to_wait has seen; the constraint of the row
     specs = list(executor.stages(event))
-    planned, waited = event.switch_at, event.hold_reason
+    planned, waited = event.switch_at, _waited(event)
     event.status, event.started_at, event.hold_reason = EventStatus.RUNNING, now, ""
     event.switch_at, event.revision = judgement.switch_at, event.revision + 1
     if judgement.late:
@@ -139,8 +139,7 @@ def _start(event: Event, judgement: lateness.Judgement, now: datetime) -> None:
 
 
 def _postpone(event: Event, window: Window | None, why: str, now: datetime) -> None:
-    if event.hold_reason:
-        why = f"{why} {event.hold_reason}"
+    why = f"{why} {_waited(event)}".strip()
     around = surroundings([event.region], now, now + lateness.BEYOND, without=event, lock=True)
     moment = lateness.postponed_to(facts_of(event, now), window, around, ZoneInfo(settings.TIME_ZONE))
     note(event, f"{why} It is postponed to {_utc(moment)}.", LogLevel.WARNING)
@@ -149,6 +148,11 @@ def _postpone(event: Event, window: Window | None, why: str, now: datetime) -> N
     # Not a choice of the owner, whose number may be limited.
     event.deferrals = deferrals
     event.save(update_fields=["deferrals"])
+
+
+def _waited(event: Event) -> str:
+    """What it had to wait for until now."""
+    return event.hold_reason.replace("Waits for ", "It waited for ", 1)
 
 
 def _with_room(event: Event, moment: datetime) -> Event:

@@ -5,7 +5,7 @@
 | a risk fix (S0) | whatever the reason | it begins at once |
 | within a maintenance window | its switchover still fits into the same occurrence of the window | it begins late |
 | outside of one, or there is none | by at most EVENT_LATE_MINUTES | it begins late |
-| otherwise, or into a blackout | | it is postponed: to the next window, without one to the same time on the next day |
+| otherwise, or late into a blackout | | it is postponed: to the next window, without one to the same time on the next day |
 
 A postponed event may pass its deadline, which was missed by no fault of its owner: the deadline moves along.
 """
@@ -45,15 +45,16 @@ def judge(facts: Facts, window: Window | None, around: Surroundings, allowed: ti
     assert facts.switch_at is not None
     late = facts.now - (facts.switch_at - facts.preparation)
     if late <= GRACE:
-        late, moment = timedelta(0), facts.switch_at
-    else:
-        moment = _full_second(facts.earliest)
+        return Judgement(facts.switch_at)
+    moment = _full_second(facts.earliest)
     if facts.level == Level.S0:
         return Judgement(moment, late)
-    if (closed := around.blackout_at(facts, moment)) is not None:
-        return Judgement(moment, late, f"Nothing is switched over at that time: {closed.reason}.")
-    if late and not _still_fits(facts.switch_at, moment, window, late <= allowed):
+    if not _still_fits(facts.switch_at, moment, window, late <= allowed):
         return Judgement(moment, late, "It could not begin in time.")
+    if (closed := around.blackout_at(facts, moment)) is not None:
+        # The time that was planned was allowed; this one would be new.
+        why = f"It could not begin in time, and later nothing is switched over: {closed.reason}."
+        return Judgement(moment, late, why)
     return Judgement(moment, late)
 
 
