@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from events.views import actions, center, event, execution, links
+from events.views import actions, campaigns, center, event, execution, links, publish
 
 # Fixed words come before the ID of an event.
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", center.event_list, name="event_list"),
     path("history/", center.event_history, name="event_history"),
+    path("publish/", publish.event_publish, name="event_publish"),
+    path("campaigns/", campaigns.campaign_list, name="event_campaign_list"),
+    path("campaigns/<slug:public_id>/", campaigns.campaign_detail, name="event_campaign"),
     path("export.csv", center.event_export, name="event_export"),
     path("link/<str:token>/", links.link, name="event_link"),
     path("<slug:public_id>/", event.event_detail, name="event_detail"),

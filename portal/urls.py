@@ -28,6 +28,7 @@ handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
 handler404 = "portal.views.errors.not_found"
 
+api.add_router("/events", "events.api.router")
 api.add_router("/migrations", "migrations_app.api.router")
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -63,6 +63,10 @@ class EventType(models.Model):
         return self.name
 
     @property
+    def level_badge(self) -> Level:
+        return Level(self.level)
+
+    @property
     def notice(self) -> timedelta:
         return timedelta(hours=self.notice_hours)
 

@@ -67,6 +67,10 @@ class Row:
     warnings: list[Caution] = field(default_factory=list)
     refusal: ServiceError | None = None
 
+    @property
+    def notice_text(self) -> str:
+        return rules.duration_text(self.notice)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:

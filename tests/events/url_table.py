@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from events.models import EventRun
+from events.models import Campaign, EventRun, EventType
 from tests.events.conftest import make_event
 from tests.portal.url_table import Row
 from tests.portal.world import World
@@ -27,10 +27,35 @@ def by_hand(world: World) -> Mapping[str, Any]:
     return {"public_id": row.public_id}
 
 
+def campaign(world: World) -> Mapping[str, Any]:
+    kind = EventType.objects.get(code="switchover")
+    return {"public_id": Campaign.objects.create(name="Rack 4", type=kind).public_id}
+
+
+def publication(world: World) -> Mapping[str, Any]:
+    """Its preview."""
+    return {
+        "type": "switchover",
+        "choose_by": "list",
+        "instances": world.instance.public_id,
+        "level": "S1",
+        "cause": "The rack is taken down.",
+        "executor": "manual",
+    }
+
+
 ROWS: list[Row] = [
     Row("event_list", get=(302, 200, 200, 200, 200, 200)),
     Row("event_history", get=(302, 200, 200, 200, 200, 200)),
     Row("event_export", get=(302, 200, 200, 200, 200, 200)),
+    Row(
+        "event_publish",
+        get=(302, 403, 403, 403, 403, 200),
+        post=(302, 403, 403, 403, 403, 200),
+        data=publication,
+    ),
+    Row("event_campaign_list", get=(302, 403, 403, 403, 403, 200)),
+    Row("event_campaign", campaign, get=(302, 403, 403, 403, 403, 200)),
     Row("event_detail", event, get=(302, 404, 200, 200, 200, 200)),
     Row(
         "event_reschedule",

@@ -1,0 +1,117 @@
+"""Events, campaigns and plans as plain values: what the HTTP API answers and what commands print with --json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from django.utils import timezone
+
+from events import rules
+from events.choices import EventStatus
+from events.models import Campaign, Event, EventType
+from events.services.plans import Plan, Row
+from events.services.surroundings import facts_of
+from portal.errors import ServiceError
+
+EVENT: Final = (
+    "level", "status", "cause", "impacts", "advice", "version_from", "version_to", "release_notes", "created_at", "starts_at",
+    "switch_at", "proposed_at", "deadline", "preparation_seconds", "impact_seconds", "may_change", "may_cancel", "deferrals", "revision",
+    "hold_reason", "executor", "acknowledged_at", "acknowledged_by", "started_at", "switched_at", "finished_at", "measured_seconds",
+    "result",
+)  # fmt: skip
+TYPE: Final = (
+    "code", "name", "level", "cause", "impacts", "advice", "needs_proxy", "shows_versions", "notice_hours", "may_change", "may_cancel",
+    "preparation_seconds", "impact_seconds", "open_days", "max_deferrals", "max_deferral_days", "executor", "is_active",
+)  # fmt: skip
+
+
+def event_values(event: Event, now: datetime | None = None) -> dict[str, Any]:
+    """`type`, `account` and `campaign` should be loaded already."""
+    facts = facts_of(event, now or timezone.now())
+    return {name: getattr(event, name) for name in EVENT} | {
+        "id": event.public_id,
+        "type": event.type.code,
+        "type_name": event.type.name,
+        "status_label": str(event.status_badge.label),
+        "urgent": event.is_urgent,
+        "simulated": event.is_simulated,
+        "account": event.account.public_id,
+        "instance": {
+            "id": event.instance_public_id,
+            "name": event.instance_name,
+            "region": event.region,
+            "zone": event.zone,
+        },
+        "campaign": event.campaign.public_id if event.campaign else None,
+        "earliest_at": facts.earliest if event.is_open else None,
+        "latest_at": rules.latest_choice(facts) if event.is_open else None,
+        "actions": {
+            "reschedule": _verdict(rules.check_change(facts)),
+            "cancel": _verdict(rules.check_cancel(facts)),
+        },
+        "url": event.get_absolute_url(),
+    }
+
+
+def _verdict(refusal: ServiceError | None) -> dict[str, Any]:
+    return {"open": refusal is None, "reason": refusal.message if refusal else ""}
+
+
+def type_values(kind: EventType) -> dict[str, Any]:
+    return {name: getattr(kind, name) for name in TYPE}
+
+
+def campaign_values(campaign: Campaign, counts: Mapping[EventStatus, int]) -> dict[str, Any]:
+    """`counts`: its events by status, as far as they may be seen."""
+    selection = campaign.selection
+    return {
+        "id": campaign.public_id,
+        "name": campaign.name,
+        "type": campaign.type.code,
+        "description": campaign.description,
+        "filter": selection.get("filter"),
+        "created_at": campaign.created_at,
+        "events": sum(counts.values()),
+        "by_status": {status.value: count for status, count in counts.items()},
+        "left_out": selection.get("left_out_count", 0),
+        "url": campaign.get_absolute_url(),
+    }
+
+
+def refusal_values(refusal: ServiceError) -> dict[str, str]:
+    return {"id": refusal.id, "message": refusal.message, "advice": refusal.advice, "field": refusal.field}
+
+
+def plan_values(plan: Plan) -> dict[str, Any]:
+    """What publishing would do."""
+    terms = plan.terms
+    return {
+        "plan": plan.digest,
+        "type": terms.type.code,
+        "level": terms.level,
+        "deadline": terms.deadline,
+        "published": len(plan.published),
+        "left_out": len(plan.left_out),
+        "rows": [row_values(row) for row in plan.rows],
+    }
+
+
+def row_values(row: Row) -> dict[str, Any]:
+    return {
+        "instance": row.instance.public_id,
+        "name": row.instance.name,
+        "account": row.instance.account.public_id,
+        "switch_at": row.switch_at,
+        "deadline": row.deadline,
+        "notice_seconds": int(row.notice.total_seconds()),
+        "version_from": row.version_from,
+        "version_to": row.version_to,
+        "told": [
+            {"contact": one.name, "ways": one.ways, "at": one.at, "if_unseen": one.if_unseen}
+            for one in row.told
+        ],
+        "warnings": [{"id": one.id, "message": one.text} for one in row.warnings],
+        "error": refusal_values(row.refusal) if row.refusal else None,
+    }
