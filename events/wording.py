@@ -115,11 +115,12 @@ def marks(case: Case) -> list[str]:
     """What must not be overlooked."""
     event, found = case.event, []
     if event.is_urgent and case.kind not in ENDED:
-        ahead = (event.proposed_at or event.switch_at or event.deadline) - event.created_at
-        found.append(
-            f"URGENT: a risk fix, announced {duration_text(max(ahead, timedelta(0)))} ahead. That is a shorter notice than "
-            f"the usual {duration_text(URGENT_NOTICE)}, because the risk does not wait."
-        )
+        ahead = max((event.proposed_at or event.switch_at or event.deadline) - event.created_at, timedelta(0))
+        text = f"URGENT: a risk fix, announced {duration_text(ahead)} ahead."
+        if ahead < URGENT_NOTICE:
+            hours = URGENT_NOTICE // timedelta(hours=1)
+            text += f" That is a shorter notice than the usual {hours} hours, because the risk does not wait."
+        found.append(text)
     if event.is_simulated:
         found.append("SIMULATED: nothing is really done to the instance.")
     return found

@@ -229,7 +229,7 @@ def _compose(case: Case) -> Message:
     except DatabaseError:
         raise
     except Exception:
-        log.exception("telling.no_text", event=case.event.public_id, kind=case.kind)
+        log.exception("telling.no_text", event_id=case.event.public_id, kind=str(case.kind))
         return _least([case], case.event.get_absolute_url())
 
 
@@ -239,7 +239,7 @@ def _compose_many(cases: Sequence[Case]) -> Message:
     except DatabaseError:
         raise
     except Exception:
-        log.exception("telling.no_text", events=len(cases), kind=cases[0].kind)
+        log.exception("telling.no_text", events=len(cases), kind=str(cases[0].kind))
         return _least(cases, "")
 
 

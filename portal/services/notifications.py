@@ -173,7 +173,8 @@ def tell_many(tellings: Iterable[Telling], category: Category) -> list[Notificat
     new: list[Notification] = []
     for part in _parts(list(named)):
         # Those that are not there were told before.
-        new += Notification.objects.filter(public_id__in=part).defer("text", "html", "attachments", "payload")
+        told = Notification.objects.filter(public_id__in=part).order_by("pk")
+        new += told.defer("text", "html", "attachments", "payload")
     waiting: list[Delivery] = []
     for row in new:
         one = named[row.public_id]

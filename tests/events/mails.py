@@ -33,7 +33,8 @@ def send() -> None:
 
 
 def text_of(mail: EmailMessage) -> str:
-    return str(mail.get_body(("plain",)).get_content())
+    """With the line ends of a text, not those of the wire."""
+    return str(mail.get_body(("plain",)).get_content()).replace("\r\n", "\n")
 
 
 def html_of(mail: EmailMessage) -> str:
