@@ -27,18 +27,27 @@ LIVE_BEFORE: Final = timedelta(minutes=2)
 
 
 def in_words(moment: datetime, now: datetime) -> str:
-    """`in 3 days`, `in 5 h`, `in 12 min`, `now`, `12 min ago`: rounded down, so that nothing seems further away than it is."""
+    """`in 12 days`, `in 3 days 4 h`, `in 5 h 10 min`, `in 12 min`, `now`, `12 min ago`."""
     distance = abs(moment - now)
     if distance < timedelta(minutes=1):
         return "now"
     minutes = int(distance.total_seconds()) // 60
+    hours, days = minutes // 60, minutes // 1440
     if minutes < 120:
         length = f"{minutes} min"
-    elif minutes < 48 * 60:
-        length = f"{minutes // 60} h"
+    elif hours < 12:
+        length = _two(f"{hours} h", minutes % 60, "min")
+    elif hours < 48:
+        length = f"{hours} h"
+    elif days < 7:
+        length = _two(f"{days} days", hours % 24, "h")
     else:
-        length = f"{minutes // 1440} days"
+        length = f"{days} days"
     return f"in {length}" if moment > now else f"{length} ago"
+
+
+def _two(first: str, rest: int, unit: str) -> str:
+    return f"{first} {rest} {unit}" if rest else first
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +141,8 @@ class EventView:
             return ""
         notice = (event.proposed_at or event.switch_at or event.deadline) - event.created_at
         ahead = rules.duration_text(max(notice, timedelta(0)))
-        usual = rules.duration_text(rules.URGENT_NOTICE)
-        return f"Announced {ahead} ahead: a shorter notice than the usual {usual}, because the risk does not wait."
+        usual = rules.URGENT_NOTICE // timedelta(hours=1)
+        return f"Announced {ahead} ahead: a shorter notice than the usual {usual} h, because the risk does not wait."
 
     # --- What ---------------------------------------------------------------------------------------------------------
 

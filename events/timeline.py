@@ -12,7 +12,7 @@ from django.utils.dateparse import parse_datetime
 from events import rules
 from events.choices import OccasionKind
 from events.models import Event
-from portal.models import AuditEntry
+from portal.models import AuditEntry, Notification
 
 MOST: Final = 100  # of each kind
 ACTIONS: Final = {
@@ -38,7 +38,7 @@ class Deed:
 
 
 def of(event: Event) -> list[Deed]:
-    """Three queries."""
+    """Four queries."""
     found = [*_deeds(event), *_told(event), *_stages(event)]
     return sorted(found, key=lambda one: one.at, reverse=True)
 
@@ -72,14 +72,21 @@ def _moment(text: str) -> str:
 
 
 def _told(event: Event) -> Iterator[Deed]:
+    """What was passed over, because it did not hold any more when it was due, was told to nobody."""
     rows = event.occasions.filter(told_at__isnull=False).order_by("-told_at", "-pk")[:MOST]
-    for row in rows:
+    told = [row for row in rows if not row.facts.get("passed")]
+    names = {f"event:{event.public_id}:{row.key}": row.key for row in told}
+    contacts: dict[str, list[str]] = {}
+    found = Notification.objects.filter(contact__account=event.account_id, occasion__in=names)
+    for occasion, name in found.order_by("pk").values_list("occasion", "contact__name"):
+        contacts.setdefault(names[occasion], []).append(str(name))
+    for row in told:
         assert row.told_at is not None
         kind = str(OccasionKind(row.kind).label)
         hours = row.facts.get("hours") if row.kind == OccasionKind.REMINDER else None
-        yield Deed(
-            row.told_at, f"Contacts told: {kind.lower()}{f', {hours} h before' if hours else ''}", "bell"
-        )
+        words = f"Contacts told: {kind.lower()}{f', {hours} h before' if hours else ''}"
+        names_of = ", ".join(contacts.get(row.key, ()))
+        yield Deed(row.told_at, words, "bell", details=(("", names_of),) if names_of else ())
 
 
 def _stages(event: Event) -> Iterator[Deed]:

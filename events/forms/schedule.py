@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+from events import clock
 from events.services.scheduling import Wish
 from portal.errors import ServiceError
 from portal.forms import StyledForm
+from portal.windows import zone_called
 
-MINUTES: Final = "%Y-%m-%dT%H:%M"
 
-
-class MomentField(forms.DateTimeField):
-    """A time by the reader's clock, from the browser's own picker or typed."""
+class MomentField(forms.CharField):
+    """A time by the reader's clock, from the browser's own picker or typed; cleaned, a moment, or None for an empty one."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(
-            input_formats=[MINUTES, "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"],
-            widget=forms.DateTimeInput(format=MINUTES, attrs={"type": "datetime-local"}),
-            error_messages={"invalid": "Enter a date and a time, such as 2026-03-01 02:00."},
-            **kwargs,
+        kwargs.setdefault(
+            "widget", forms.DateTimeInput(format=clock.FIELD_FORMAT, attrs={"type": "datetime-local"})
         )
+        super().__init__(**kwargs)
 
-    def to_python(self, value: Any) -> datetime | None:
+    def to_python(self, value: Any) -> Any:
+        if value in self.empty_values or isinstance(value, datetime):
+            return value or None
         try:
-            return super().to_python(value)
-        except ValidationError as error:
-            if error.code != "ambiguous_timezone":
-                raise
-            zone = timezone.get_current_timezone_name()
+            return clock.moment_of(str(value), reader_zone())
+        except clock.TwiceThere as error:
             raise ValidationError(
-                f"In the night of a clock change, {zone} has this time not at all, or twice. Choose one that is at least an hour earlier or later."
+                f"{error.message} Choose one that is at least an hour earlier or later."
             ) from error
+        except ServiceError as error:
+            raise ValidationError(str(error)) from error
+
+    def prepare_value(self, value: Any) -> Any:
+        if isinstance(value, datetime):
+            return value.astimezone(reader_zone()).strftime(clock.FIELD_FORMAT)
+        return value
+
+
+def reader_zone() -> ZoneInfo:
+    return zone_called(timezone.get_current_timezone_name())
 
 
 class RescheduleForm(StyledForm):
@@ -50,26 +59,41 @@ class RescheduleForm(StyledForm):
             "invalid_choice": "Choose when the switchover is to be.",
         },
     )
-    switch_at = MomentField(label="Date and time", required=False)
+    switch_at = forms.CharField(
+        label="Date and time",
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}),
+    )
+    which = forms.ChoiceField(choices=[("0", "the first"), ("1", "the second")], required=False)
     seen = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, earliest: datetime, latest: datetime, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.zone = reader_zone()
+        self.twice: tuple[datetime, datetime] | None = None
+        """Both moments, where the clock shows the time twice and nobody has said yet which is meant."""
         field = self.fields["switch_at"]
-        field.widget.attrs |= {
-            "min": timezone.localtime(earliest).strftime(MINUTES),
-            "max": timezone.localtime(latest).strftime(MINUTES),
-        }
+        low, high = clock.field_range(earliest, latest, self.zone)
+        field.widget.attrs |= {"min": low, "max": high} if low else {}
         field.is_asked = True  # type: ignore[attr-defined]  # it is not marked as optional: with its choice it is not
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        wants_time = data.get("wish") == "time"
-        if not wants_time:
-            self.errors.pop("switch_at", None)
-        elif not data.get("switch_at") and "switch_at" not in self.errors:
-            self.add_error("switch_at", "Enter the date and the time of the switchover.")
+        if data.get("wish") == "time":
+            try:
+                data["switch_at"] = self._moment(data)
+            except ServiceError as error:
+                self.add_error("switch_at", str(error))
         return data
+
+    def _moment(self, data: dict[str, Any]) -> datetime:
+        try:
+            return clock.moment_of(data.get("switch_at", ""), self.zone)
+        except clock.TwiceThere as error:
+            if data.get("which"):
+                return error.moments[int(data["which"])]
+            self.twice = error.moments
+            raise
 
     def add_refusal(self, error: ServiceError) -> None:
         """A rule speaks of the time; it is shown at what was chosen."""

@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
-from events import present, rules
+from events import clock, present, rules
 from events.forms.schedule import CancelForm, RescheduleForm
 from events.models import Event
 from events.services import scheduling
@@ -107,20 +107,19 @@ def event_cancel(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
 
 
 def _bounds(event: Event) -> dict[str, datetime]:
-    """To the minute, as the browser's picker takes them."""
     facts = facts_of(event, timezone.now())
-    earliest = facts.earliest.replace(second=0, microsecond=0)
-    return {"earliest": earliest + MINUTE, "latest": rules.latest_choice(facts)}
+    return {"earliest": facts.earliest, "latest": rules.latest_choice(facts)}
 
 
 def _empty_form(event: Event) -> RescheduleForm:
     bounds = _bounds(event)
     window = _window(event)
     proposed = scheduling.next_window(event, window) if _may_change(event) else None
-    first = event.switch_at or proposed or bounds["earliest"]
+    soonest = bounds["earliest"] + MINUTE
+    first = min(max(event.switch_at or proposed or soonest, soonest), bounds["latest"])
     initial = {
         "wish": "window" if proposed else "time",
-        "switch_at": timezone.localtime(min(max(first, bounds["earliest"]), bounds["latest"])),
+        "switch_at": timezone.localtime(first).strftime(clock.FIELD_FORMAT),
         "seen": event.revision,
     }
     return RescheduleForm(initial=initial, **bounds)

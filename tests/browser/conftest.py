@@ -33,6 +33,8 @@ PEOPLE = (
     "rosa",
     "rudi",
     "wanda",
+    "elena",
+    "emil",
 )
 
 NewVisitor = Callable[..., Visitor]

@@ -64,6 +64,10 @@ class Console:
         wait_for(lambda: self.log.count("cluster.started") == 2, 60, self._trouble)
         return self
 
+    def run(self, code: str) -> None:
+        """Python in the console's own surroundings: for what its people cannot make in the browser."""
+        self._manage("shell", "--no-imports", "--command", code)
+
     def close(self) -> None:
         """Ends it as Ctrl-C does."""
         if self.process.alive:
