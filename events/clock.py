@@ -49,7 +49,7 @@ def moment_of(text: str, zone: zoneinfo.ZoneInfo) -> datetime:
         instead = written.replace(tzinfo=zone).astimezone(UTC).astimezone(zone)
         raise Invalid(
             f"On {written:%Y-%m-%d} the clock is set forward in {zone.key}: {written:%H:%M} does not exist. {NOTHING}",
-            advice=f"Choose another time, such as {instead:%H:%M %Z}.",
+            advice=f"Choose another time, such as {instead:%H:%M} {zone_name(instead)}.",
             id="event.no_such_time",
             field="switch_at",
         )
@@ -74,12 +74,20 @@ def _moments(written: datetime, zone: zoneinfo.ZoneInfo) -> list[datetime]:
 def words(moment: datetime, zone: zoneinfo.ZoneInfo) -> str:
     """`Tue 3 Mar 2026 02:00 CET`."""
     local = moment.astimezone(zone)
-    return f"{local:%a} {local.day} {local:%b %Y %H:%M %Z}"
+    return f"{local:%a} {local.day} {local:%b %Y %H:%M} {zone_name(local)}"
 
 
 def short_words(moment: datetime, zone: zoneinfo.ZoneInfo) -> str:
     """`Tue 02:00 CET` for the days of a week, which no other day can be mixed up with; see `words` for the rest."""
-    return f"{moment.astimezone(zone):%a %H:%M %Z}"
+    local = moment.astimezone(zone)
+    return f"{local:%a %H:%M} {zone_name(local)}"
+
+
+def zone_name(local: datetime) -> str:
+    """`CET`; `UTC+05:45` where the zone has no letters for it."""
+    name = local.tzname() or ""
+    offset = f"{local:%z}"
+    return f"UTC{offset[:3]}:{offset[3:5]}" if name[:1] in ("+", "-") else name
 
 
 def utc_words(moment: datetime, zone: zoneinfo.ZoneInfo) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from events.views import actions, campaigns, center, event, execution, links, publish
+from events.views import actions, calendar, campaigns, center, event, execution, feeds, links, publish
 
 # Fixed words come before the ID of an event.
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -14,6 +14,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("campaigns/", campaigns.campaign_list, name="event_campaign_list"),
     path("campaigns/<slug:public_id>/", campaigns.campaign_detail, name="event_campaign"),
     path("export.csv", center.event_export, name="event_export"),
+    path("calendar/", calendar.event_calendar, name="event_calendar"),
+    path("feeds/", feeds.feed_list, name="event_feeds"),
+    path("feeds/<slug:public_id>/revoke/", feeds.feed_revoke, name="event_feed_revoke"),
+    path("feed/<str:token>.ics", feeds.feed, name="event_feed"),
     path("link/<str:token>/", links.link, name="event_link"),
     path("<slug:public_id>/", event.event_detail, name="event_detail"),
     path("<slug:public_id>/reschedule/", actions.event_reschedule, name="event_reschedule"),

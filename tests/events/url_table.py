@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from events.models import Campaign, EventRun, EventType
+from events.services import feeds
 from tests.events.conftest import make_event
 from tests.portal.url_table import Row
 from tests.portal.world import World
 
 
 def prepare(world: World) -> None:
+    world.extra["feed"], _ = feeds.create_feed(world.user("operator"), "phone")
     world.extra["event"] = make_event(world.instance, may_cancel=True)
 
 
@@ -87,4 +89,20 @@ ROWS: list[Row] = [
         post=(404, 404, 404, 404, 404, 404),
         data=lambda world: {"do": "now"},
     ),
+    Row("event_calendar", get=(302, 200, 200, 200, 200, 200)),
+    Row(
+        "event_feeds",
+        get=(302, 200, 200, 200, 200, 200),
+        post=(302, 200, 200, 200, 200, 200),
+        data=lambda world: {"name": "phone"},
+    ),
+    # Somebody's own; an unknown one for all the others.
+    Row(
+        "event_feed_revoke",
+        lambda world: {"public_id": world.extra["feed"].public_id},
+        get=(302, 404, 404, 200, 404, 404),
+        post=(302, 404, 404, 302, 404, 404),
+    ),
+    # Works without a login, for whoever has its secret.
+    Row("event_feed", lambda world: {"token": "made-up"}, get=(404, 404, 404, 404, 404, 404)),
 ]
