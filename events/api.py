@@ -11,14 +11,21 @@ from ninja import Router, Schema, Status
 from pydantic import AwareDatetime, Field
 
 from events.choices import EventStatus, Level, Via
-from events.describe import campaign_values, event_values, plan_values, refusal_values, type_values
+from events.describe import (
+    campaign_values,
+    event_values,
+    plan_values,
+    published_values,
+    result_values,
+    type_values,
+)
 from events.models import Campaign, Event, EventType
-from events.services import campaigns, publishing, scheduling
+from events.services import campaigns, publishing, scheduling, several
 from events.services.by import By, require_publisher
 from events.services.drafts import Draft, type_called
 from events.services.selection import Chosen, Selection
 from portal.api import PAGE, ApiRequest, Limit, RefusalOut, in_account, once, scope
-from portal.errors import Invalid, NotFound, ServiceError
+from portal.errors import Invalid
 
 router = Router(tags=["events"])
 READ, WRITE, PUBLISH = "events:read", "events:write", "events:publish"
@@ -284,7 +291,8 @@ def campaign_list(request: ApiRequest, before: str = "", limit: Limit = PAGE) ->
 @router.get("/campaigns/{campaign_id}", response=CampaignOut, summary="One campaign (staff)")
 @scope(READ)
 def campaign_get(request: ApiRequest, campaign_id: str) -> dict[str, Any]:
-    return _campaign_values(request, _campaign(request, campaign_id))
+    found = _campaign(request, campaign_id)
+    return campaign_values(found, campaigns.counts_of([found], request.auth.account)[found.pk])
 
 
 # --- Publishing -----------------------------------------------------------------------------------------------------------
@@ -304,22 +312,7 @@ def event_publish(request: ApiRequest, data: PublishIn) -> Status[dict[str, Any]
     if data.dry_run:
         return Status(200, plan_values(publishing.preview(by, draft)))
     made = publishing.publish(by, draft, seen=data.plan)
-    if isinstance(made, Event):
-        values: dict[str, Any] = {
-            "event": event_values(made),
-            "campaign": None,
-            "published": 1,
-            "left_out": [],
-        }
-    else:
-        campaign = _campaign_values(request, made)
-        values = {
-            "event": None,
-            "campaign": campaign,
-            "published": campaign["events"],
-            "left_out": made.selection.get("left_out", []),
-        }
-    return Status(201, values)
+    return Status(201, published_values(made, request.auth.account))
 
 
 def _draft(request: ApiRequest, data: PublishIn) -> Draft:
@@ -397,26 +390,7 @@ def event_acknowledge(request: ApiRequest, data: AcknowledgeIn) -> list[dict[str
 
 
 def _each(request: ApiRequest, ids: list[str], act: Callable[[By, Event], Event]) -> list[dict[str, Any]]:
-    there = {one.public_id: one for one in _visible(request).filter(public_id__in=ids)}
-    by, results = _by(request), []
-    for one in dict.fromkeys(ids):
-        error: ServiceError | None = None
-        event = there.get(one)
-        try:
-            if event is None:
-                raise _not_found(one)
-            event = act(by, event)
-        except ServiceError as refusal:
-            error = refusal
-        results.append(
-            {
-                "id": one,
-                "ok": error is None,
-                "switch_at": event.switch_at if event else None,
-                "error": refusal_values(error) if error else None,
-            }
-        )
-    return results
+    return [result_values(one) for one in several.each(_by(request), _visible(request), ids, act)]
 
 
 # --- One event: behind the fixed words, which could be IDs ----------------------------------------------------------------
@@ -451,20 +425,12 @@ def _visible(request: ApiRequest) -> QuerySet[Event]:
 def _event(request: ApiRequest, public_id: str) -> Event:
     found = _visible(request).filter(public_id=public_id).first()
     if found is None:
-        raise _not_found(public_id)
+        raise several.not_found(public_id)
     return found
-
-
-def _not_found(public_id: str) -> NotFound:
-    return NotFound(f"There is no event {public_id} in your accounts.", id="event.not_found")
 
 
 def _campaign(request: ApiRequest, public_id: str) -> Campaign:
     return campaigns.get(_by(request), public_id, request.auth.account)
-
-
-def _campaign_values(request: ApiRequest, campaign: Campaign) -> dict[str, Any]:
-    return campaign_values(campaign, campaigns.counts_of([campaign], request.auth.account)[campaign.pk])
 
 
 def _statuses(text: str) -> list[str]:

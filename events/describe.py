@@ -11,9 +11,12 @@ from django.utils import timezone
 from events import rules
 from events.choices import EventStatus
 from events.models import Campaign, Event, EventType
+from events.services.campaigns import counts_of
 from events.services.plans import Plan, Row
+from events.services.several import Result
 from events.services.surroundings import facts_of
 from portal.errors import ServiceError
+from portal.models import Account
 
 EVENT: Final = (
     "level", "status", "cause", "impacts", "advice", "version_from", "version_to", "release_notes", "created_at", "starts_at",
@@ -82,6 +85,28 @@ def campaign_values(campaign: Campaign, counts: Mapping[EventStatus, int]) -> di
 
 def refusal_values(refusal: ServiceError) -> dict[str, str]:
     return {"id": refusal.id, "message": refusal.message, "advice": refusal.advice, "field": refusal.field}
+
+
+def published_values(made: Event | Campaign, account: Account | None = None) -> dict[str, Any]:
+    """What came of a publication; `account`: as far as this one is concerned."""
+    if isinstance(made, Event):
+        return {"event": event_values(made), "campaign": None, "published": 1, "left_out": []}
+    values = campaign_values(made, counts_of([made], account)[made.pk])
+    return {
+        "event": None,
+        "campaign": values,
+        "published": values["events"],
+        "left_out": made.selection.get("left_out", []),
+    }
+
+
+def result_values(result: Result) -> dict[str, Any]:
+    return {
+        "id": result.id,
+        "ok": result.error is None,
+        "switch_at": result.event.switch_at if result.event else None,
+        "error": refusal_values(result.error) if result.error else None,
+    }
 
 
 def plan_values(plan: Plan) -> dict[str, Any]:

@@ -15,13 +15,12 @@ from events.choices import Level
 from events.forms.schedule import MomentField
 from events.models import EventType
 from events.services.drafts import Draft
-from events.services.selection import Selection
+from events.services.selection import FILTERS, Selection
 from portal.choices import Edition
 from portal.errors import ServiceError
 from portal.forms import StyledForm
 from portal.models import Account, Instance
 
-FILTER: Final = ("edition", "version", "region", "account", "name", "proxy")
 MOST_MINUTES: Final = 7 * 24 * 60
 
 
@@ -138,7 +137,7 @@ class PublishForm(StyledForm):
         by_filter = data["choose_by"] == "filter"
         return Draft(
             type=self.kind,
-            instances=Selection(**{name: data[name] for name in FILTER}) if by_filter else self._ids(),
+            instances=Selection(**{name: data[name] for name in FILTERS}) if by_filter else self._ids(),
             level=data["level"],
             switch_at=data["switch_at"],
             stagger=timedelta(minutes=data["stagger"] or 0),

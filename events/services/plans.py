@@ -24,6 +24,7 @@ from events.services.drafts import Draft, Terms, terms_of
 from events.services.selection import NOTHING, keys_of
 from events.services.surroundings import surroundings
 from events.services.unfinished import Unfinished, unfinished_of
+from portal.choices import ChannelKind
 from portal.errors import Invalid, ServiceError
 from portal.models import Instance, MaintenanceWindow
 from portal.services.quiet import end_of_quiet_hours
@@ -224,8 +225,21 @@ def _told(terms: Terms, reached: Sequence[Reached]) -> list[Told]:
                 Told(one.contact.name, one.ways, terms.now + pause if place else None, if_unseen=place > 0)
             )
         else:
-            found.append(Told(one.contact.name, one.ways, end_of_quiet_hours(one.contact, terms.now)))
+            found += _by_the_hour(one, terms.now)
     return found
+
+
+def _by_the_hour(reached: Reached, now: datetime) -> Iterator[Told]:
+    """Quiet hours hold everything back but the inbox."""
+    quiet_until = end_of_quiet_hours(reached.contact, now)
+    if quiet_until is None:
+        yield Told(reached.contact.name, reached.ways)
+        return
+    inbox = tuple(one for one in reached.channels if one.kind == ChannelKind.INBOX)
+    rest = tuple(one for one in reached.channels if one.kind != ChannelKind.INBOX)
+    for channels, at in ((inbox, None), (rest, quiet_until)):
+        if channels:
+            yield Told(reached.contact.name, Reached(reached.contact, channels).ways, at)
 
 
 def _warnings(terms: Terms, row: Row, known: Known) -> Iterator[Caution]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from django.db.models import Q
@@ -70,6 +70,7 @@ class Selection:
         return rows.order_by("name", "pk")
 
 
+FILTERS: Final = tuple(one.name for one in fields(Selection))
 Chosen = Selection | Sequence[str]
 """A filter, or the IDs of instances in the order in which they are switched over."""
 

@@ -443,6 +443,27 @@ class TestWhoIsTold:
             ("Night", "Mail", datetime(2026, 3, 2, 11, 30, tzinfo=UTC)),
         ]
 
+    def test_the_inbox_has_no_quiet_hours(self, world: World) -> None:
+        hours = {"quiet_from": time(9), "quiet_to": time(11, 30)}
+        member = make_contact(world.account, "Night", user=world.user("viewer"), **hours)
+        Channel.objects.create(contact=member, kind="inbox")
+        told = only(plan_of(draft(world.instance), MONDAY)).told
+        assert [(one.ways, one.at) for one in told] == [
+            ("Inbox", None),
+            ("Mail", datetime(2026, 3, 2, 11, 30, tzinfo=UTC)),
+        ]
+
+    def test_urgent_ones_go_from_one_to_the_next(self, instance: Instance) -> None:
+        make_contact(instance.account, "First", order=0, quiet_from=time(9), quiet_to=time(11, 30))
+        make_contact(instance.account, "Second", order=1)
+        make_contact(instance.account, "Third", order=2)
+        told = only(plan_of(draft(instance, code="vulnerability-fix"), MONDAY)).told
+        assert [(one.name, one.at, one.if_unseen) for one in told] == [
+            ("First", None, False),
+            ("Second", MONDAY + timedelta(minutes=15), True),
+            ("Third", MONDAY + timedelta(minutes=30), True),
+        ]
+
     def test_nobody(self, instance: Instance) -> None:
         Contact.objects.create(account=instance.account, name="Mute", categories=["maintenance"])
         row = only(plan_of(draft(instance), MONDAY))
