@@ -94,7 +94,7 @@ class Checkpoint:
 
     `held` are the databases of the target that were not empty before the link's first write: when a full phase repeats, the
     others are cleared, these are not. `conflict` is the policy with which the full phase began (see `conflict.py`); `fail` says that
-    no name was on both sides then. `fault` says why the data cannot be trusted any more; empty is well. `shards` is how a source
+    no name was on both sides then, `keep:noted` that the names of the link's own keys stay noted. `fault` says why the data cannot be trusted any more; empty is well. `shards` is how a source
     cluster has divided its slots (`shards/layout.py`); it stands in the checkpoint of the link as a whole, which has no position.
     """
 

@@ -14,17 +14,21 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from migrations_app.engine import errors, kernel, keys
-from migrations_app.engine.incremental import IncrementalPhase, doubtful
+from migrations_app.engine.config import Conflict
+from migrations_app.engine.incremental import Answering, IncrementalPhase, doubtful
 from migrations_app.engine.kernel import Emitted, Entry, StreamBatch, StreamKernel
 from migrations_app.engine.ports import Level
 from migrations_app.engine.protocol.resp import encode, encode_many
 from migrations_app.engine.source.heartbeat import Heartbeat
 from migrations_app.engine.source.watch import SourceWatch
+from migrations_app.engine.suspects import ANSWERING
 from migrations_app.engine.target.cluster import ClusterTarget, applied_key
 from migrations_app.engine.target.cluster_pipeline import ClusterPipeline
+from migrations_app.engine.target.keeping import ClusterKeeping
 from migrations_app.engine.target.router import NOTES, noted, one_slot
 from migrations_app.engine.target.slots import Address
 from migrations_app.engine.wiring import Wiring
@@ -50,13 +54,16 @@ class Segment:
     notes: bool = False  # whether keys are noted in it
     since: float = float("-inf")  # (monotonic) before which nothing of it was written on the source
     doubted: list[bytes] = field(default_factory=list)  # keys that are to be repaired if it is applied late
+    answering: dict[int, Answering] = field(default_factory=dict)  # of each slot
     whole: list[bytes] | None = None
 
     def add(self, slot: int, args: list[bytes]) -> None:
         data = encode(*args)
         self.slots.setdefault(slot, []).append(data)
-        self.counts[slot] = self.counts.get(slot, 0) + 1
+        count = self.counts[slot] = self.counts.get(slot, 0) + 1
         self.size += len(data)
+        if args[0] in ANSWERING:  # the results of its transaction begin with that of the mark
+            self.answering.setdefault(slot, {})[count] = 0, args[1]
 
 
 class ClusterIncrementalPhase(IncrementalPhase):
@@ -79,6 +86,9 @@ class ClusterIncrementalPhase(IncrementalPhase):
         self._storing: dict[int, int] | None = None  # marks that the checkpoint passes which is under way
         self._stored_at = 0.0
         self._asked_at = 0.0
+        if checkpoint.conflict == Conflict.KEEP:
+            # What an interruption at the end of the full phase has left.
+            ClusterKeeping(self._target).forget()
         self._ahead = self._look_at_marks(checkpoint.offset)
         self._ahead_to = max(self._ahead.values(), default=0)
         self._pipeline.on_move(self._target.check_mark)
@@ -229,10 +239,15 @@ class ClusterIncrementalPhase(IncrementalPhase):
         def forgive(commands: list[list[bytes]], place: int, error: str) -> bool:
             return (repairing or doubtful(segment.since)) and self._forgive(commands, place, error)
 
+        mark = b" ".join(filter(None, [b"%d" % segment.offset, self._wiring.loop.signature]))
         for slot, commands in segment.slots.items():
-            end = [[b"SET", applied_key(link, slot), b"%d" % segment.offset], [b"EXEC"]]
-            data = b"".join([encode(b"MULTI"), *commands, encode_many(end)])
-            pipeline.send(group, slot, data, segment.counts[slot] + 3, forgive=forgive)
+            begin = encode_many([[b"MULTI"], [b"SET", applied_key(link, slot), mark]])
+            data = b"".join([begin, *commands, encode(b"EXEC")])
+            missed = None
+            if answering := segment.answering.get(slot):
+                doubted = [(0, key) for key in segment.doubted if keys.slot(key) == slot]
+                missed = partial(self._missed, answering, doubted, [])
+            pipeline.send(group, slot, data, segment.counts[slot] + 3, forgive=forgive, missed=missed)
         pipeline.close(group)
         self.in_flight = True
 
@@ -271,11 +286,11 @@ class ClusterIncrementalPhase(IncrementalPhase):
                 marks.clear()
             self._due = None
             target.run([[b"HSET", target.key, b"marks", b""]])  # from now on they may be missing
-            target.flush(args, self._command(segment.offset, segment.database))
+            target.flush(args, self._command(segment.offset, segment.database), self._wiring.loop.marker())
             self._stored = segment.offset
             self._wiring.deferred.written()
         else:
-            target.everywhere(*_repeatable(args))
+            target.everywhere(*_repeatable(args), self._wiring.loop.marker())
             self._due = segment
         self._progress.commands += segment.commands
         self._applied(segment.offset)

@@ -111,11 +111,6 @@ class LinkConfig:
             raise UsageError(
                 f"commands are chosen for database {strange[0]}, which itself is not chosen; nothing was changed"
             )
-        if self.method is Method.SCAN and self.conflict is Conflict.KEEP:
-            raise UsageError(
-                "a key scan reads the same keys again and again and cannot keep those of the target: choose another method or another "
-                "policy than keep; nothing was changed"
-            )
         if self.source.file and self.method is not Method.PSYNC:
             raise UsageError(
                 f"{self.source} is a snapshot file, which is read as it is: leave out --method; nothing was changed"

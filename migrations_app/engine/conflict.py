@@ -1,11 +1,12 @@
-"""What the full phase does with keys that are in the target already.
+"""What the full phase does with keys that are in the target already: what is looked at, and done, before it begins.
 
 - `overwrite` replaces them.
 - `fail` looks for names that both sides have before the first write, and stops at any. Later, RESTORE without REPLACE stops at a
   name that has appeared meanwhile (in databases that were not empty). Once the look has passed, a repeated full phase of the same
   link replaces what it wrote itself; the checkpoint says that the look has passed.
 - `keep` leaves them as they are: a script writes a key only where there is none, and notes its name in a set beside it, in one
-  step. A repeated full phase first deletes what the set names, and so never takes its own keys for others'.
+  step (`policy.py`). A repeated full phase first deletes what the set names, and so never takes its own keys for others'. A key
+  scan, which comes by its own keys again at any time, keeps the set as long as it follows: what it names is replaced.
 
 Databases that were empty when the link began go the quick way, whatever the policy.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from migrations_app.engine import errors
-from migrations_app.engine.checkpoint import FULL, OWN_PREFIX, Checkpoint, kept_key, staged_key, written_key
+from migrations_app.engine.checkpoint import FULL, OWN_PREFIX, Checkpoint
 from migrations_app.engine.client import Client
 from migrations_app.engine.config import Conflict, LinkConfig, Method
 from migrations_app.engine.endpoint import Endpoint
@@ -29,7 +30,7 @@ from migrations_app.engine.ports import Level, Wanted
 from migrations_app.engine.protocol.resp import ReplyError
 from migrations_app.engine.source.file import SnapshotFile
 from migrations_app.engine.target.base import Target
-from migrations_app.engine.target.standalone import StandaloneTarget
+from migrations_app.engine.target.keeping import keeping_of
 
 _SHOWN: Final = 10
 _REMEMBERED: Final = 100_000  # so that a name which SCAN returns twice counts once
@@ -64,14 +65,12 @@ def prepare(
             if config.shard is None:  # else all masters were looked at before the first of their links began
                 meter.log(Level.INFO, "full.comparing_names", "looking for names that are on both sides")
                 look(config, target, chosen, endpoint, name, tick)
-        elif config.conflict is Conflict.KEEP:
-            if not isinstance(target, StandaloneTarget):
-                raise errors.UsageError(
-                    f"{target.endpoint.address}: the target is a cluster, where keys cannot be kept; no key was written",
-                    advice="Choose another policy (--on-conflict fail or overwrite), or a standalone target.",
-                )
-            if target.checkpoint.phase == FULL:
-                _forget_written(target, chosen, marker, tick)
+        elif (
+            config.conflict is Conflict.KEEP
+            and config.method is not Method.SCAN
+            and target.checkpoint.phase == FULL
+        ):
+            _forget_written(target, chosen, marker, tick)
     except Stopped:
         meter.log(Level.INFO, "link.stopped", "stopped before the full phase began")
         return False
@@ -211,10 +210,11 @@ def _look_in_file(config: LinkConfig, target: Names, chosen: Filter, found: Foun
         file.close()
 
 
-def _forget_written(target: StandaloneTarget, chosen: Filter, marker: list[bytes] | None, tick: Tick) -> None:
+def _forget_written(target: Target, chosen: Filter, marker: list[bytes] | None, tick: Tick) -> None:
     """Delete what an unfinished full phase has written among keys that are kept; `Stopped` when `tick` says so."""
+    keeping = keeping_of(target)
     for database in sorted(target.checkpoint.held):
-        while chosen.wants(database) and target.delete_written(database, marker):
+        while chosen.wants(database) and keeping.delete_written(database, marker):
             if not tick():
                 raise Stopped
 
@@ -223,13 +223,15 @@ def check_repeat(config: LinkConfig, before: Checkpoint, foreign: frozenset[int]
     """Raise if a full phase that starts again could not tell the link's own keys from others'. `foreign`: see `Policy`."""
     if not before.phase or not foreign or config.conflict is Conflict.OVERWRITE:
         return
-    if before.conflict != config.conflict:
+    began = before.conflict.partition(":")[0] or Conflict.OVERWRITE.value
+    if began != config.conflict:
         raise errors.UsageError(
             f"the full phase has to start again with --on-conflict {config.conflict}, but the link began with "
-            f"{before.conflict or 'overwrite'}, and its keys cannot be told from those that were in the target before",
+            f"{began}, and its keys cannot be told from those that were in the target before",
             advice=_AGAIN,
         )
-    if config.conflict is Conflict.KEEP and before.phase != FULL:
+    noted = before.conflict == NOTED and config.method is Method.SCAN
+    if config.conflict is Conflict.KEEP and before.phase != FULL and not noted:
         raise errors.UsageError(
             "the full phase has to start again, but once it is complete, the keys of the link cannot be told any more from those "
             "that were in the target before and are to be kept",
@@ -237,112 +239,5 @@ def check_repeat(config: LinkConfig, before: Checkpoint, foreign: frozenset[int]
         )
 
 
+NOTED: Final = f"{Conflict.KEEP.value}:noted"  # in the checkpoint of a key scan: its own keys stay noted
 _AGAIN: Final = "Choose overwrite (--on-conflict overwrite), or clear the target and delete its checkpoint, then start again."
-
-
-# --- how the full phase writes ----------------------------------------------------------------------------------------
-
-_WRITE = b"""
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('INCR', '%b')
-  return 0
-end
-local reply = redis.pcall('RESTORE', KEYS[1], unpack(ARGV))
-if type(reply) == 'table' and reply.err then return reply end
-redis.call('SADD', '%b', KEYS[1])
-return 1
-"""
-_TAKE_OVER = b"""
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('DEL', KEYS[2])
-  redis.call('INCR', '%b')
-  return 0
-end
-if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
-redis.call('RENAME', KEYS[2], KEYS[1])
-redis.call('SADD', '%b', KEYS[1])
-return 1
-"""
-_NOTE = b"""
-local noted = 0
-for _, key in ipairs(ARGV) do
-  if redis.call('SISMEMBER', KEYS[2], key) == 1 then noted = noted + redis.call('SADD', KEYS[1], key) end
-end
-return noted
-"""
-_TAKE_OVER_OR_FAIL = b"""
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('DEL', KEYS[2])
-  return redis.error_reply('BUSYKEY Target key name already exists.')
-end
-if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('RENAME', KEYS[2], KEYS[1]) end
-return 1
-"""
-
-
-class Policy:
-    """How one full phase writes. `foreign` are the chosen databases that held keys of others before the link began."""
-
-    def __init__(self, config: LinkConfig, target: Target, *, again: bool, foreign: frozenset[int]) -> None:
-        self.link = config.name
-        self._server = server = target if isinstance(target, StandaloneTarget) and foreign else None
-        self.keeps = server is not None and config.conflict is Conflict.KEEP
-        # A key scan comes by the same key more than once.
-        once = config.method is not Method.SCAN
-        self.fails = server is not None and config.conflict is Conflict.FAIL and once and not again
-        self._building: bytes | None = None  # the key whose value is on its way as commands
-        self._waiting: list[tuple[int, bytes]] = []
-        self._verb: tuple[bytes, ...] = (b"RESTORE",)
-        names = (kept_key(self.link), written_key(self.link))
-        if server is not None and self.keeps:
-            self._verb = (b"EVALSHA", server.load_script(_WRITE % names), b"1")
-            self._take_over = server.load_script(_TAKE_OVER % names)
-            self._note = server.load_script(_NOTE)
-        elif server is not None and self.fails:
-            self._take_over = server.load_script(_TAKE_OVER_OR_FAIL)
-
-    @property
-    def plain(self) -> bool:
-        """Whether keys are simply replaced."""
-        return not (self.keeps or self.fails)
-
-    @property
-    def verb(self) -> tuple[bytes, ...]:
-        return self._verb
-
-    def stage(self, key: bytes) -> bytes:
-        """The name under which a value is built that goes as commands."""
-        self._building = key
-        return staged_key(self.link)
-
-    def abandoned(self) -> None:
-        """It does not go as commands after all."""
-        self._building = None
-
-    def commit(self, key: bytes, staged: bytes) -> list[list[bytes]]:
-        """The commands that give it its own name, or leave what is there."""
-        self._building = None
-        return [[b"EVALSHA", self._take_over, b"2", key, staged]]
-
-    def kept(self) -> dict[int, int]:
-        """Database → keys that were left as they were."""
-        return self._server.kept() if self._server is not None and self.keeps else {}
-
-    def settle(self, target: Target, commands: list[list[bytes]]) -> None:
-        """Every write is confirmed: forget what was written and kept, with commands on the checkpoint, in one transaction."""
-        if self._server is not None and self.keeps:
-            self._server.settle(commands)
-        else:
-            target.run(commands)
-
-    def note(self, database: int, command: list[bytes]) -> tuple[int, list[bytes]]:
-        """What a SADD becomes that notes keys for their expiry: of keys that were kept nothing is noted."""
-        if not self.keeps:
-            return database, command
-        _, name, *keys = command
-        return database, [b"EVALSHA", self._note, b"2", name, written_key(self.link), *keys]
-
-    @property
-    def may_note(self) -> bool:
-        """Whether what was written is known in the target: a value on its way has no name yet."""
-        return not self.keeps or self._building is None

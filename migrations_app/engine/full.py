@@ -10,14 +10,17 @@ from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.checkpoint import FULL, INCREMENTAL, Checkpoint
 from migrations_app.engine.clock import Clock
 from migrations_app.engine.config import Conflict, Method, Phases
-from migrations_app.engine.conflict import Policy, check_repeat
+from migrations_app.engine.conflict import NOTED, check_repeat
 from migrations_app.engine.kernel import SnapshotKernel, SnapshotPlan
-from migrations_app.engine.loop import part
+from migrations_app.engine.loop import origin_key, part
+from migrations_app.engine.policy import Policy
 from migrations_app.engine.ports import Level, Phase
 from migrations_app.engine.protocol.psync import FullResync
 from migrations_app.engine.protocol.resp import encode_many
 from migrations_app.engine.rdb.base import Rewriter
 from migrations_app.engine.rdb.rewrite import rewriter_for
+from migrations_app.engine.target.cluster import ClusterTarget
+from migrations_app.engine.target.cluster_pipeline import ClusterPipeline
 from migrations_app.engine.target.pipeline import Group, in_databases
 from migrations_app.engine.wiring import Wiring
 
@@ -86,20 +89,28 @@ class FullPhase:
             clear = self._to_clear(held) if again and not scan else []
         foreign = frozenset(number for number in held if wiring.filter.wants(number))
         check_repeat(config, before, foreign)
+        keeps_scanning = scan and config.conflict is Conflict.KEEP
         wiring.checkpoint = Checkpoint(
             epoch=before.epoch,
             phase=FULL,
             replication_id=event.replication_id,
             offset=event.offset,
             held=held,
-            conflict=config.conflict.value,
+            conflict=NOTED if keeps_scanning else config.conflict.value,
         )
         if told := wiring.loop.reads(event.replication_id, anew=True):
-            target.run(told)
-        self._marker = wiring.loop.marker() if wiring.loop.marks else None
+            target.at_keys(told)
+        marker = wiring.loop.marker() if wiring.loop.marks else None
+        # Of a cluster, the pipeline makes a transaction of each command.
+        self._marker = None if target.facts.cluster else marker
+        if isinstance(wiring.pipeline, ClusterPipeline):
+            wiring.pipeline.mark(marker)
         self._marked: Group | None = None  # the transaction that is open, where the phase is marked
-        target.start_over(clear, wiring.checkpoint.command(config.name), self._marker)
+        target.start_over(
+            clear, wiring.checkpoint.command(config.name), marker, forget_written=not keeps_scanning
+        )
         self._policy = policy = Policy(config, target, again=again, foreign=foreign)
+        policy.route(wiring.pipeline)
         incremental = config.phases is Phases.FULL_INCREMENTAL
         if wiring.scripts is not None:
             wiring.scripts.forget()
@@ -174,8 +185,7 @@ class FullPhase:
         for database, key, _ in batch.deferred:
             wiring.deferred.note(database, key)
         if wiring.deferred.unwritten and not kernel.mid_command and self._policy.may_note:
-            noted = [self._policy.note(*note) for note in wiring.deferred.notes()]
-            notes, count, selected = in_databases(noted, -1)
+            notes, count, selected = in_databases(self._policy.notes(wiring.deferred.notes()), -1)
             pipeline.add(group, notes, count)
             kernel.selected(selected)
         self._end(group, open_command=kernel.mid_command)
@@ -214,11 +224,25 @@ class FullPhase:
             self.stream_from = int(value)
         return self._wiring.scripts.fact(name, value) if self._wiring.scripts is not None else []
 
-    def delete(self, keys: list[tuple[int, bytes]], mark: tuple[object, ...]) -> None:
-        """Keys of databases that are gone at the source, behind all that was fed."""
+    @property
+    def keeps(self) -> bool:
+        """Whether keys of others are left as they are."""
+        return self._policy.keeps
+
+    def delete(self, database: int, keys: list[bytes], mark: tuple[object, ...]) -> None:
+        """Keys that are gone at the source, behind all that was fed."""
+        deleted = [(database, [b"DEL", key]) for key in keys]
+        self._command([*deleted, *self._policy.disclaim(database, keys)], mark)
+
+    def claim(self, database: int, keys: list[bytes], mark: tuple[object, ...]) -> None:
+        """Keys that have changed at the source are the link's, also where the policy is to keep those of others."""
+        if commands := self._policy.claim(database, keys):
+            self._command(commands, mark)
+
+    def _command(self, commands: list[tuple[int, list[bytes]]], mark: tuple[object, ...]) -> None:
         pipeline = self._wiring.pipeline
         group = pipeline.open(mark)
-        data, count, selected = in_databases([(database, [b"DEL", key]) for database, key in keys], -1)
+        data, count, selected = in_databases(commands, -1)
         pipeline.add(group, data, count)
         pipeline.close(group)
         if self._kernel is not None:
@@ -273,7 +297,13 @@ class FullPhase:
             )
         if wiring.config.phases is Phases.FULL:
             done = part(wiring.config.name) if wiring.loop.run_id else []
-            self._policy.settle(wiring.target, [[b"DEL", wiring.target.key], *done])
+            if isinstance(wiring.target, ClusterTarget):
+                self._policy.settle(wiring.target, [[b"DEL", wiring.target.key]])
+                wiring.target.at_keys(done)
+                if wiring.loop.marks:
+                    wiring.target.forget(origin_key(wiring.config.name))
+            else:
+                self._policy.settle(wiring.target, [[b"DEL", wiring.target.key], *done])
             return False
         wiring.checkpoint = wiring.checkpoint.in_phase(INCREMENTAL).at(self.stream_from or 0, 0)
         self._policy.settle(wiring.target, [wiring.checkpoint.command(wiring.config.name)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from migrations_app.engine import expiry, scripts
 from migrations_app.engine.abilities import Abilities
@@ -26,9 +27,13 @@ from migrations_app.engine.ports import Level, Phase
 from migrations_app.engine.protocol.resp import encode_many
 from migrations_app.engine.source.heartbeat import Heartbeat
 from migrations_app.engine.source.watch import SourceWatch
-from migrations_app.engine.suspects import DERIVE, SUSPICIOUS, missed, suspects
+from migrations_app.engine.suspects import ANSWERING, DERIVE, PERSISTS, SUSPICIOUS, missed, suspects
 from migrations_app.engine.target.pipeline import Group, in_databases
 from migrations_app.engine.wiring import Wiring
+
+Answering = dict[
+    int, tuple[int, bytes]
+]  # place among the results of a transaction → database and key of the renewal there
 
 _OPEN_LIMIT = (
     4 * 1024 * 1024
@@ -68,6 +73,7 @@ class IncrementalPhase:
             database=checkpoint.database,
             databases=wiring.config.databases,
             own=self._own,
+            watched=ANSWERING,
         )
         self._kernel.target_database = 0
         self._spares = (
@@ -82,6 +88,9 @@ class IncrementalPhase:
         self._open_since = 0.0  # (monotonic) before which nothing of it was written on the source
         self._doubted: list[tuple[int, bytes]] = []  # keys that are to be repaired if it is applied late
         self._flying = self._doubted  # … of the transaction that is under way
+        self._flying_swaps: list[tuple[int, int]] = []
+        self._answering: Answering = {}  # of the open transaction
+        self._swaps: list[tuple[int, int]] = []  # of databases, in it and behind it
         self._since = float("-inf")  # as `_open_since`, of the block that is taken in
         self._boundary = True
         self.received = checkpoint.offset  # of the stream, complete commands or not
@@ -124,6 +133,12 @@ class IncrementalPhase:
         self._wiring.throttle.took(self._records(batch), len(data), time.monotonic())
         if batch.data:
             self._put(b"".join(batch.data), batch.commands)
+            if batch.watched and self._open is not None:
+                # The results of a transaction begin with that of the command behind MULTI.
+                before = self._open.replies - batch.commands - 1
+                self._answering.update(
+                    (before + place, (database, key)) for place, database, key in batch.watched
+                )
         self._take_notes()
         self._boundary = batch.boundary
         self._safe = (batch.offset, self._kernel.safe_database)
@@ -253,9 +268,12 @@ class IncrementalPhase:
         group.forgive = lambda commands, place, error: (
             (repairing or doubtful(since)) and self._forgive(commands, place, error)
         )
+        if self._answering:
+            group.missed = partial(self._missed, self._answering, self._doubted, self._swaps)
         wiring.pipeline.close(group)
         self._open = None
         self._flying, self._doubted = self._doubted, []
+        self._flying_swaps, self._swaps, self._answering = self._swaps, [], {}
         self.in_flight = True
 
     # --- rules ------------------------------------------------------------------------------------------------------
@@ -265,6 +283,8 @@ class IncrementalPhase:
         table = self._wiring.filter.actions()
         names = self._older.names | (scripts.COMMANDS if self._scripts is not None else frozenset())
         plain = {name for name in self._older.with_options if table.get(name) == FORWARD}
+        if table[b"FLUSHDB"] == FORWARD:
+            table[b"FLUSHDB"] = RULE
         return (
             table
             | {name: RULE for name in names if table.get(name) != RULE_LONG}
@@ -295,11 +315,21 @@ class IncrementalPhase:
         if self._scripts is not None:
             for key in self._scripts.expiring_keys(entry.args):
                 self._expiry.renamed(entry.database, key)
+        if name == b"FLUSHALL" or (name == b"FLUSHDB" and not entry.database):
+            # An opposite link looks for it in the target; when it reads this, it renews its own in the source.
+            again = self._wiring.loop.registration()
+            return [(entry.database, entry.args), *((0, command) for command in again)]
         if name == b"SWAPDB":
             self._swap(int(entry.args[1]), int(entry.args[2]))
         elif name in SUSPICIOUS:
             self._suspect(entry)
-        return self._expiry.apply(entry) if name in EXPIRES else [(entry.database, entry.args)]
+        if name in EXPIRES:
+            return self._expiry.apply(entry)
+        if name == b"PERSIST" and not self._wiring.deferred.unsettled:
+            name = PERSISTS
+        elif name not in ANSWERING:
+            return [(entry.database, entry.args)]
+        return [(entry.database, [name, *entry.args[1:]])]
 
     def _suspect(self, entry: Entry) -> None:
         """Note what has to be read again, if this command is applied late or builds on what is not repaired yet."""
@@ -326,6 +356,8 @@ class IncrementalPhase:
         """Names that the target has not got yet follow their keys."""
         self._take_notes()
         self._wiring.deferred.swapped(one, other)
+        for swaps in (self._swaps, self._flying_swaps):
+            swaps.append((one, other))
         to = {one: other, other: one}
         for names in (self._doubted, self._flying):
             names[:] = [(to.get(database, database), key) for database, key in names]
@@ -334,6 +366,35 @@ class IncrementalPhase:
         for database, key in self._expiry.deferred:
             self._wiring.deferred.note(database, key)
         self._expiry.deferred.clear()
+
+    def _missed(
+        self,
+        answering: Answering,
+        doubted: list[tuple[int, bytes]],
+        swaps: list[tuple[int, int]],
+        places: list[int],
+    ) -> None:
+        """At these places of the results a key was not there. Where that was a renewal, it came too late, however little: the key is read from
+        the source again, and what the same transaction has made of others."""
+        lost = {answering[place] for place in places if place in answering}
+        if not lost:
+            return
+        renewed = set(answering.values())
+        for database, key in {*lost, *(name for name in doubted if name not in renewed)}:
+            if not self._wiring.filter.all_commands(database) or key.startswith(OWN_PREFIX):
+                continue
+            where = {database}
+            for pair in swaps:
+                if not where.isdisjoint(pair):
+                    where.update(pair)
+            for number in where:
+                self._wiring.deferred.note_repair(number, key)
+        self._wiring.meter.log(
+            Level.INFO,
+            "link.repaired",
+            "the renewal of an expiry found its key expired on the target already; it is read from the source again",
+            keys=len(lost),
+        )
 
     def _forgive(self, commands: list[list[bytes]], place: int, error: str) -> bool:
         """Whether a command that failed on the target did so because its key had expired there too early; its keys are noted."""

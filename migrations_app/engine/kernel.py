@@ -1709,11 +1709,15 @@ class ReplyCounter:
 
     Contents are not kept. `errors` collects (number of the top-level reply, position in its array or -1, text) since the
     counter was made; the first reply has number 0. `nulls` has the numbers of top-level null arrays (an EXEC that did not run).
+    While `watching`, `refusals` collects where something tells that a key or a field of a hash was not there: 0 as an element of an array, and
+    -2 within an element that is an array itself. Each is one number, that of the reply times 2³², and the position in its array.
     """
 
     count = cython.declare(cython.Py_ssize_t, visibility="readonly")
     errors = cython.declare(list, visibility="readonly")
     nulls = cython.declare(list, visibility="readonly")
+    refusals = cython.declare(list, visibility="readonly")
+    watching = cython.declare(cython.bint, visibility="public")
     _tail: bytes
     _skip: cython.Py_ssize_t  # bytes of a bulk string that are still to come, with its line end
     _depth: cython.int  # of the arrays that are open
@@ -1725,6 +1729,8 @@ class ReplyCounter:
         self.count = 0
         self.errors = []
         self.nulls = []
+        self.refusals = []
+        self.watching = False
         self._tail = b""
         self._skip = 0
         self._depth = 0
@@ -1797,7 +1803,15 @@ class ReplyCounter:
                 if kind == 0x2D:  # an error
                     text = data[pos + 1 : stop].decode("utf-8", "replace")
                     self.errors.append((self.count, self._index if self._depth else -1, text))
-                elif kind != 0x2B and kind != 0x3A:
+                elif kind == 0x3A:
+                    if self.watching and (
+                        (self._depth == 1 and stop == pos + 2 and p[pos + 1] == 0x30)
+                        or (
+                            self._depth == 2 and stop == pos + 3 and p[pos + 1] == 0x2D and p[pos + 2] == 0x32
+                        )
+                    ):
+                        self.refusals.append((cython.cast(cython.longlong, self.count) << 32) + self._index)
+                elif kind != 0x2B:
                     raise ProtocolError(
                         f"the target sent {data[pos : pos + 16]!r}, which is no reply of Redis"
                     )
@@ -1833,6 +1847,13 @@ class ReplyCounter:
         begun = 1 + data.count(b"\n+", pos, stop) + data.count(b"\n:", pos, stop)
         if not count or count != begun or data.count(b"\n", pos, stop) != count:
             return pos  # a line that is no reply is named by the loop
+        if self.watching and self._depth:
+            found = data.find(b":0\r\n", pos, stop)
+            while found >= 0:
+                place = data.count(b"\n", pos, found)
+                if place < self._left and (found == pos or data[found - 1] == 10):
+                    self.refusals.append((self.count << 32) + self._index + place)
+                found = data.find(b":0\r\n", found + 4, stop)
         if self._depth and count >= self._left:
             count = self._left
             stop -= len(data[pos:stop].split(b"\n", count)[-1])
@@ -1888,16 +1909,18 @@ class StreamBatch:
     """What one block of the stream became.
 
     `data` is RESP for the target: `commands` commands end in it. `offset` is the last safe point of the stream: behind it no
-    transaction and no command is open. `boundary` says whether `data` ends there, so that a checkpoint may follow.
+    transaction and no command is open. `boundary` says whether `data` ends there, so that a checkpoint may follow. `watched` are the
+    commands that the owner has asked for: how many stand before it in `data`, its database and its key.
     """
 
-    __slots__ = ("boundary", "commands", "data", "dropped", "getack", "offset")
+    __slots__ = ("boundary", "commands", "data", "dropped", "getack", "offset", "watched")
 
     def __init__(self) -> None:
         self.data: list[bytes] = []
         self.commands = 0
         self.dropped = 0  # commands left out by the choice of databases, and the product's own
         self.getack = False
+        self.watched: list[tuple[int, int, bytes]] = []
         self.offset = 0
         self.boundary = True
 
@@ -2128,7 +2151,8 @@ class StreamKernel:
     Transactions of the source lose their MULTI and EXEC here: the link wraps every batch in one of its own and closes it at a
     `boundary` only. `target_database` is the database that the target's connection has selected; the owner sets it when it
     selects another one. `far_from` (ms) may be set to spare the rule what it would not change: a SET with nothing but
-    PXAT that expires then or later; unset, the rule sees them all. `own` sees each command whose first key is the product's own (it never goes on); where it returns True,
+    PXAT that expires then or later; unset, the rule sees them all. Commands with a name in `watched`, as the rule gives them, are told of
+    in the batch. `own` sees each command whose first key is the product's own (it never goes on); where it returns True,
     the rest of the transaction that is open is left out, too.
     """
 
@@ -2143,8 +2167,10 @@ class StreamKernel:
         own_prefix: bytes = OWN_PREFIX,
         stream_from: int = 1 << 20,
         own: Callable[[Entry], bool] | None = None,
+        watched: frozenset[bytes] = frozenset(),
     ) -> None:
         self._own_rule = own
+        self._watched = watched
         self._left_out = False  # the rest of the open transaction of the source does not go on
         self._actions = dict(actions)
         self._scanner = _Scanner(own_prefix)
@@ -2310,6 +2336,8 @@ class StreamKernel:
                 batch.data.append(encode(b"SELECT", database))
                 batch.commands += 1
                 self.target_database = database
+            if args[0] in self._watched:
+                batch.watched.append((batch.commands, database, args[1]))
             batch.data.append(encode(*args))
             batch.commands += 1
             count += 1

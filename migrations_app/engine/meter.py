@@ -22,6 +22,7 @@ class Meter:
         self.followed = False  # the link has been in the incremental phase
         self.anew = False  # the next attempt has to begin with a full phase, whatever the checkpoint says
         self.may_finish: Callable[[], bool] = lambda: True  # of a link that ends when it has caught up
+        self.opposite = False  # there is a link in the other direction, or was
         self.target_memory = ClusterMemory()
         self.heartbeat_told = self.heartbeat_refused = False  # once for the link, not for each attempt
         self.source_seen: tuple[float, int] | None = (

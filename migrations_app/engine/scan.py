@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from migrations_app.engine import errors
-from migrations_app.engine.checkpoint import CLUSTER, FULL, OWN_PREFIX, client_name
+from migrations_app.engine.checkpoint import CLUSTER, FULL, OWN_PREFIX, client_name, written_key
 from migrations_app.engine.client import Client
 from migrations_app.engine.clock import Clock
 from migrations_app.engine.config import LinkConfig, Outcome, Phases
@@ -23,7 +23,7 @@ from migrations_app.engine.conflict import prepare
 from migrations_app.engine.deferred import Deferred
 from migrations_app.engine.filter import Filter
 from migrations_app.engine.full import FullPhase
-from migrations_app.engine.loop import Loop
+from migrations_app.engine.loop import Loop, meet_by_scan, part
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Wanted
 from migrations_app.engine.protocol.dump import GONE, DumpReader, length
@@ -74,6 +74,7 @@ class ScanSession:
         self._following = config.phases is Phases.FULL_INCREMENTAL
         self._subscription: Client | None = None
         self._changed: dict[tuple[int, bytes], float] = {}  # (database, key) → when it was first named
+        self._told: set[tuple[int, bytes]] = set()  # those of them that have changed for certain
         self._quiet: set[tuple[int, bytes]] = set()
         self._quiet_changed = False  # may have changed
         self._quiet_begun = 0.0  # when they were put on the list for it; 0: they have been read
@@ -109,6 +110,7 @@ class ScanSession:
             stack.callback(self.source.close)
             self.connected = True
             self._check()
+            self._look_for_opposite()
             chosen = Filter(config.databases, [self.target.key], keys=config.keys)
             if not prepare(config, self.target, chosen, self.meter, self.source.client.endpoint, name):
                 return Outcome.STOPPED
@@ -131,9 +133,11 @@ class ScanSession:
             stack.callback(self.wiring.deferred.close)
             self.meter.log(Level.WARNING, "source.limits", self.source.limits)
             try:
-                return self._work()
+                outcome = self._work()
             except _Stopping:
-                return self._stop()
+                outcome = self._stop()
+            self._depart()
+            return outcome
 
     def _check(self) -> None:
         checkpoint = self.target.checkpoint
@@ -153,6 +157,22 @@ class ScanSession:
             self._consent("the link has a position in the source's stream, which a key scan gives up")
         elif checkpoint.fault:
             self._consent(f"the last run ended with: {checkpoint.fault}")
+
+    def _look_for_opposite(self) -> None:
+        """Nothing that this link writes can be told from what others write: with one in the other direction it would go round."""
+        meet_by_scan(
+            self.config.name,
+            self.source.facts.run_id,
+            self.source.client.endpoint,
+            self.target,
+            self.config.timeout,
+            lambda text: self.meter.log(Level.WARNING, "link.loop_unknown", text),
+        )
+
+    def _depart(self) -> None:
+        """A link in the other direction may begin now: another run of this one reads all keys, and looks for it, before it writes."""
+        with contextlib.suppress(errors.EngineError):
+            self.target.at_keys(part(self.config.name), beside=True)
 
     def _consent(self, reason: str) -> None:
         if not self.config.allow_full_resync:
@@ -287,7 +307,7 @@ class ScanSession:
                 if data is not None:
                     self._feed(database, reader.feed(data), mark)
             if mark:
-                self._full.delete([(database, key) for key in reader.gone], (mark, len(portion)))
+                self._full.delete(database, list(reader.gone), (mark, len(portion)))
             now = time.monotonic()
             for key in reader.unsure:
                 self._changed.setdefault((database, key), now)
@@ -311,10 +331,16 @@ class ScanSession:
             return
         some = [name for name, _ in zip(self._changed, range(_PAGE), strict=False)]
         by_database: dict[int, list[bytes]] = {}
-        for database, key in some:
-            del self._changed[database, key]
+        told: dict[int, list[bytes]] = {}
+        for name in some:
+            database, key = name
+            del self._changed[name]
             by_database.setdefault(database, []).append(key)
+            if name in self._told:
+                self._told.discard(name)
+                told.setdefault(database, []).append(key)
         for database, keys in by_database.items():
+            self._full.claim(database, told.get(database, []), ("changes", 0))
             self._read(database, keys, "changes")
 
     def _sweep(self) -> None:
@@ -333,7 +359,7 @@ class ScanSession:
                 for place in places
             ]
             others = any(self._others(client) for client in clients)
-            if held or others:
+            if (held and not self._full.keeps) or others:
                 self.meter.log(
                     Level.WARNING,
                     "scan.not_swept",
@@ -348,12 +374,29 @@ class ScanSession:
                 )
             for client in clients if not others else []:
                 for database in sorted(client.keyspace()):
-                    if database not in held and wiring.filter.wants(database):
-                        self._sweep_database(client, database)
+                    if not wiring.filter.wants(database):
+                        continue
+                    client.execute("SELECT", database)
+                    if database not in held:
+                        self._sweep_database(database, client.scan(count=_PAGE))
+                    elif self._full.keeps:
+                        self._sweep_database(database, self._written(client))
 
-    def _sweep_database(self, client: Client, database: int) -> None:
-        client.execute("SELECT", database)
-        for page in client.scan(count=_PAGE):
+    def _written(self, client: Client) -> Iterator[list[bytes]]:
+        """What is noted as the link's own among keys of others."""
+        name = written_key(self.config.name)
+        for page in client.scan(name + b"*"):
+            for noted in page:
+                cursor = b"0" if noted == name or noted.startswith(name + b":{") else b""
+                while cursor:
+                    reply = client.execute("SSCAN", noted, cursor, "COUNT", _PAGE)
+                    if not isinstance(reply, list) or not isinstance(reply[1], list):
+                        raise errors.ProtocolError(f"{client.endpoint.address}: SSCAN gave no page")
+                    yield [key for key in reply[1] if isinstance(key, bytes)]
+                    cursor = bytes(reply[0]) if reply[0] != b"0" else b""  # type: ignore[arg-type]
+
+    def _sweep_database(self, database: int, pages: Iterator[list[bytes]]) -> None:
+        for page in pages:
             keys = self._wanted(page)
             replies = self._in(database, [("PTTL", key) for key in keys])
             for key, reply in zip(keys, replies, strict=True):
@@ -361,7 +404,7 @@ class ScanSession:
                     raise self._refusal(reply, key)
             gone = [key for key, reply in zip(keys, replies, strict=True) if reply == GONE]
             if gone:
-                self._full.delete([(database, key) for key in gone], ("changes", len(gone)))
+                self._full.delete(database, gone, ("changes", len(gone)))
 
     def _others(self, client: Client) -> list[bytes]:
         """Checkpoints of other links in the target."""
@@ -464,10 +507,12 @@ class ScanSession:
             if found is not None:
                 if wiring.filter.wants(found[0]) and self._wanted([found[1]]):
                     self._changed.setdefault(found, now)
+                    self._told.add(found)
             elif self._pinged_at is not None and (message == [b"pong", b""] or message == b"PONG"):
                 self._ponged_at, self._pinged_at = now, None
         if len(self._changed) > _CHANGED_MOST:
             self._changed.clear()
+            self._told.clear()
             self._again = f"more than {_CHANGED_MOST} keys have changed and wait to be read"
 
     # --- the loop -----------------------------------------------------------------------------------------------------

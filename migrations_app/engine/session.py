@@ -214,6 +214,7 @@ class Session:
             self._mark_fault(failure)
             raise failure from None
         finally:
+            self.meter.opposite = self.meter.opposite or bool(loop.opposite)
             for successor in self._successors:
                 successor.close()
             self.deferred.close()
@@ -237,18 +238,22 @@ class Session:
         return deferred
 
     def _loop_safety(self) -> Loop:
-        """What there is to know of an opposite link. Only between two standalone servers."""
+        """What there is to know of an opposite link."""
         name, source, target = self.config.name, self.source, self.target
-        if not source.facts.run_id or source.facts.cluster or target.facts.cluster:
+        if not source.facts.run_id:
             return Loop(name)
-        return meet(
+        loop = meet(
             name,
             source.facts.run_id,
             source.endpoint,
-            target.endpoint,
+            target,
             self.config.timeout,
             lambda text: self.meter.log(Level.WARNING, "link.loop_unknown", text),
+            cluster=source.facts.cluster or target.facts.cluster,
+            marks=self.meter.opposite,
         )
+        self.meter.opposite = loop.marks
+        return loop
 
     def _scripts(self) -> Scripts | None:
         """The scripts that the target keeps, if this source may name them by their digests."""
@@ -543,8 +548,10 @@ class Session:
                 "the full phase has to start again, but other links write to this target too, so it is not cleared",
                 advice="Delete the keys of this link on the target and its checkpoint keys by hand, and start again.",
             )
-        self.target.run([self.target.checkpoint.in_phase(FULL).command(self.config.name)])
-        count = clearing.clear(self.target, shard, self.wiring.filter.wants_key, self.config.timeout)
+        marker = self.wiring.loop.marker() if self.wiring.loop.marks else None
+        self.target.run([self.target.checkpoint.in_phase(FULL).command(self.config.name)], marker=marker)
+        wants = self.wiring.filter.wants_key
+        count = clearing.clear(self.target, shard, wants, self.config.timeout, marker)
         self.meter.log(
             Level.INFO, "full.cleared", f"what the last attempt had written of {shard} is cleared", keys=count
         )
@@ -614,7 +621,7 @@ class Session:
             wiring.checkpoint = wiring.checkpoint.under(event.replication_id)
             self.target.run([wiring.checkpoint.command(self.config.name)])
         if told := wiring.loop.reads(wiring.checkpoint.replication_id, anew=False):
-            self.target.run(told)
+            self.target.at_keys(told)
         self.progress.partial_syncs += 1
         self.progress.replication_id = wiring.checkpoint.replication_id
         self.meter.log(

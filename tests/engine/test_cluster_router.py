@@ -38,6 +38,34 @@ def test_every_cut_gives_the_same_commands(size: int) -> None:
     assert not begun
 
 
+@pytest.mark.parametrize("size", [3, 331, 70_000, 10**7])
+def test_calls_of_a_script_get_the_names_of_their_slot(size: int) -> None:
+    """Also one that goes through while it arrives."""
+    router = Router()
+    router.complete(b"digest", (b"switchyard:written:l", b"switchyard:kept:l"))
+    calls = [
+        [b"EVALSHA", b"digest", b"1", key, b"0", b"x" * long]
+        for key, long in ((b"a", 10), (b"{t}b", 200_000), (b"c", 0))
+    ]
+    others = [[b"EVALSHA", b"other", b"1", b"a", b"1"], [b"SET", b"digest", b"digest"]]
+    data = b"".join(encode(*args) for args in (*calls, *others))
+    found, begun = list[tuple[int, bytes]](), b""
+    for start in range(0, len(data), size):
+        for piece in router.feed(data[start : start + size]):
+            begun += piece.data
+            if piece.ends:
+                found.append((piece.slot, begun))
+                begun = b""
+    expected = []
+    for args in calls:
+        place = slot(args[3])
+        names = [in_slot(b"switchyard:written:l", place), in_slot(b"switchyard:kept:l", place)]
+        expected.append((place, encode(*args[:2], b"3", args[3], *names, *args[4:])))
+    expected += [(slot(b"a"), encode(*others[0])), (slot(b"digest"), encode(*others[1]))]
+    assert found == expected
+    assert not begun
+
+
 def test_databases_libraries_and_notes() -> None:
     router = Router()
     assert router.feed(encode(b"SELECT", b"0")) == []

@@ -224,15 +224,13 @@ def test_a_name_in_a_snapshot_file(pair: tuple[Server, Server]) -> None:
 
 
 def test_a_key_scan(pair: tuple[Server, Server]) -> None:
-    """It comes by keys more than once, so it cannot keep; that of the others is looked at before."""
+    """The keys of the others are looked at before. (How it keeps them: `test_keeping.py`.)"""
     source, target = pair
     fill(source)
     mine = occupy(target, 2)
     with RunningLink(source, target, conflict=Conflict.FAIL, method=Method.SCAN) as link:
         assert "28 keys are in the target" in link.failure().message
     assert values(target, mine, 2) == mine
-    with pytest.raises(UsageError, match="key scan"):
-        LinkConfig("test", endpoint(source), endpoint(target), method=Method.SCAN, conflict=Conflict.KEEP)
     scan = {"method": Method.SCAN, "phases": Phases.FULL, "databases": frozenset({0})}
     assert run(source, target, conflict=Conflict.FAIL, **scan).progress.keys_done == 300
 
@@ -432,9 +430,6 @@ def test_a_cluster_as_the_target(pair: tuple[Server, Server], cluster: Cluster) 
     node = cluster.nodes[0]
     with RunningLink(source, node, conflict=Conflict.FAIL) as link:
         assert "5 keys are in the target" in link.failure().message
-    with RunningLink(source, node, conflict=Conflict.KEEP) as link:
-        assert isinstance(link.failure(), UsageError)
-        assert "cannot be kept" in link.failure().message
     assert {name: cluster.execute(name, "GET", name) for name in mine} == mine
     for number in range(5):
         cluster.execute(f"string:{number}", "DEL", f"string:{number}")

@@ -50,6 +50,41 @@ def errors_of(replies: Sequence[Reply]) -> list[tuple[int, int, str]]:
     return found
 
 
+def refusals_of(replies: Sequence[Reply]) -> list[tuple[int, int]]:
+    """0 as an element of a top-level array, and -2 in an array that is such an element."""
+    found: list[tuple[int, int]] = []
+    for number, reply in enumerate(replies):
+        for place, element in enumerate(reply if isinstance(reply, list) else ()):
+            if isinstance(element, list):
+                found += [(number, place) for inner in element if isinstance(inner, int) and inner == -2]
+            elif isinstance(element, int) and element == 0:
+                found.append((number, place))
+    return found
+
+
+NUMBERS = st.one_of(st.sampled_from([b":0\r\n", b":-2\r\n", b":1\r\n", b"+:0\r\n"]), REPLY)
+TRANSACTION = st.lists(NUMBERS, min_size=1, max_size=30).map(
+    lambda parts: b"*%d\r\n%b" % (len(parts), b"".join(parts))
+)
+
+
+@given(
+    st.lists(st.one_of(TRANSACTION, NUMBERS), max_size=6),
+    st.lists(st.integers(0, 10_000), max_size=30),
+    st.booleans(),
+)
+def test_what_was_not_there_is_told_with_its_place(
+    replies: list[bytes], cuts: list[int], watching: bool
+) -> None:
+    data = b"".join(replies)
+    counter, read = ReplyCounter(), ReplyReader().feed(data)
+    counter.watching = watching
+    for piece in pieces(data, cuts):
+        counter.feed(piece)
+    expected = refusals_of(read) if watching else []
+    assert [divmod(place, 2**32) for place in counter.refusals] == expected
+
+
 @given(st.lists(REPLY, max_size=20), st.lists(st.integers(0, 10_000), max_size=30))
 def test_counter_and_reader_agree_at_any_chunking(replies: list[bytes], cuts: list[int]) -> None:
     data = b"".join(replies)

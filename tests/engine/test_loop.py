@@ -304,3 +304,26 @@ def test_the_position_behind_much_that_is_left_out_is_stored(pair: tuple[Server,
             a.client().set(f"key:{number}", b"x" * 100_000)
         wait_for(lambda: stored() > offset_of(a) - 1_100_000, 10, ab.told)
         assert b.client().keys("key:*") == []
+
+
+def test_a_flush_does_not_hide_the_links_from_each_other(pair: tuple[Server, Server]) -> None:
+    """It takes both registrations away: that in its own target a link writes behind it, that in its source the other one renews."""
+    a, b = pair
+    with both_ways(a, b) as (ab, ba):
+        a.client().mset({f"key:{number}": number for number in range(100)})
+        a.client().flushall()
+        a.client().set("behind", 1)
+        settle(a, b, ab, ba)
+        assert b.client().hget(LINKS_KEY.decode(), "ab")
+        wait_for(lambda: a.client().hget(LINKS_KEY.decode(), "ba"), 10, ba.told)
+        b.client().flushdb()
+        b.client().set("behind", 2)
+        settle(a, b, ab, ba)
+        assert a.client().hget(LINKS_KEY.decode(), "ba")
+        wait_for(lambda: b.client().hget(LINKS_KEY.decode(), "ab"), 10, ab.told)
+        assert a.client().keys("[^s]*") == b.client().keys("[^s]*") == [b"behind"]
+        ba.stop()
+        a.client().hset("switchyard:checkpoint:ba", "fault", "made by the test")
+        with RunningLink(b, a, name="ba", allow_full_resync=True) as again:
+            settle(a, b, ab, again)
+            assert_equal(a, b)

@@ -12,16 +12,24 @@ from migrations_app.engine.keys import slot
 from migrations_app.engine.protocol.resp import ReplyError
 from migrations_app.engine.shards.layout import Scope
 from migrations_app.engine.target.base import Target
+from migrations_app.engine.target.router import placed
 from migrations_app.engine.topology import Topology
 
 
-def clear(target: Target, scope: Scope, wants: Callable[[bytes], bool] | None, timeout: float) -> int:
+def clear(
+    target: Target,
+    scope: Scope,
+    wants: Callable[[bytes], bool] | None,
+    timeout: float,
+    marker: list[bytes] | None = None,
+) -> int:
     """Delete the keys of the shard's slots (that `wants` chooses) from the target; how many there were.
 
-    While this goes on the link itself writes nothing. Writes of others to these slots are not expected: they would be left or lost.
+    With a `marker` every deletion is a transaction that begins with it, for an opposite link to leave it out. While this goes on the link
+    itself writes nothing. Writes of others to these slots are not expected: they would be left or lost.
     """
     count = 0
-    verb = "UNLINK" if target.facts.version >= (4,) else "DEL"
+    verb = b"UNLINK" if target.facts.version >= (4,) else b"DEL"
     for client in _servers(target, timeout):
         for page in client.scan():
             keys = [
@@ -29,15 +37,27 @@ def clear(target: Target, scope: Scope, wants: Callable[[bytes], bool] | None, t
                 for key in page
                 if not key.startswith(OWN_PREFIX) and scope.has(slot(key)) and (wants is None or wants(key))
             ]
-            for key, reply in zip(keys, client.pipeline([(verb, key) for key in keys]), strict=True):
+            commands = [[verb, key] for key in keys]
+            if marker is not None:
+                commands = [
+                    command
+                    for key in keys
+                    for command in _marked([verb, key], marker, slot(key) if target.facts.cluster else None)
+                ]
+            for command, reply in zip(commands, client.pipeline(commands), strict=True):
                 if isinstance(reply, ReplyError):
                     if reply.code in {"MOVED", "ASK"}:
                         raise errors.ConnectionLost(
                             f"{client.endpoint.address}: slots of the target are being moved while it is cleared"
                         )
-                    raise client.error(reply, f"{verb} of key {key[:128]!r}")
+                    raise client.error(reply, f"{command[0].decode()} of key {command[-1][:128]!r}")
                 count += reply if isinstance(reply, int) else 0
+                count += int(reply[-1] or 0) if isinstance(reply, list) else 0  # type: ignore[arg-type]
     return count
+
+
+def _marked(command: list[bytes], marker: list[bytes], slot: int | None) -> list[list[bytes]]:
+    return [[b"MULTI"], marker if slot is None else placed(marker, slot), command, [b"EXEC"]]
 
 
 def _servers(target: Target, timeout: float) -> Iterator[Client]:

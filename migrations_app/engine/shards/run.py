@@ -32,6 +32,7 @@ from migrations_app.engine.conflict import Stopped, look
 from migrations_app.engine.endpoint import Address, Endpoint, SlotOwner
 from migrations_app.engine.filter import Filter
 from migrations_app.engine.lookup import ask_seconds
+from migrations_app.engine.loop import LINKS_KEY, names_of, origin_key
 from migrations_app.engine.meter import Meter
 from migrations_app.engine.ports import Level, Phase, Ports, Progress, Wanted
 from migrations_app.engine.rate import Rate
@@ -45,6 +46,7 @@ from migrations_app.engine.topology import Topology
 _TURN: Final = 0.1  # seconds between two looks at what is wanted
 _TELL_EVERY: Final = 0.5
 _AGAIN_AFTER: Final = 2.0  # seconds, where the start has to wait
+_MOVED: Final = "slots of the source cluster"  # in each `SlotsMoved`
 _LOOK_EVERY: Final = 1.0  # … at the map of slots
 
 
@@ -66,7 +68,8 @@ def run_shards(config: LinkConfig, ports: Ports, attempts: Attempts) -> LinkResu
     links = _Links(config, ports, topology, scopes, attempts)
     try:
         return links.run()
-    except errors.SlotsMoved as error:
+    except (errors.SlotsMoved, errors.LinkLoop) as error:
+        # Of one shard, but what it means is true of all of them.
         _mark(config, ports, error)
         raise
 
@@ -144,7 +147,8 @@ def _prepare(config: LinkConfig, topology: Topology, ports: Ports) -> list[Scope
                 ),
             )
         if stored.phase and stored.fault:
-            _consent(config, ports, errors.SlotsMoved(f"the last run ended with: {stored.fault}"))
+            cause = errors.SlotsMoved if _MOVED in stored.fault else errors.TargetDiverged
+            _consent(config, ports, cause(f"the last run ended with: {stored.fault}"))
         elif stored.phase and stored.shards != text:
             _consent(config, ports, layout.moved(stored.shards, topology))
         if not stored.phase and config.conflict is Conflict.FAIL:
@@ -206,7 +210,10 @@ def _begin_again(config: LinkConfig, stored: Checkpoint, scopes: list[Scope]) ->
             begun = Checkpoint(
                 epoch=target.checkpoint.epoch, phase=FULL, held=stored.held, conflict=stored.conflict
             )
-            target.start_over([], begun.command(name))
+            (names,) = target.at_keys([("HGET", LINKS_KEY, name)])
+            known = names_of(name, [name.encode(), names])
+            marker = [b"SET", origin_key(name), known] if known else None
+            target.start_over([], begun.command(name), marker)
             if first not in new:
                 target.run([[b"DEL", target.key]])
         finally:

@@ -55,7 +55,7 @@ class ScanSource:
     def limits(self) -> str:
         text = (
             "key scan: each key is copied as it is when it is read, not all of them at one moment; functions, the times of last use "
-            "and what belongs to no key are not copied; a link in the opposite direction would send back what this one writes"
+            "and what belongs to no key are not copied; a link in the opposite direction cannot run beside it"
         )
         if not self._following:
             return f"{text}; changes made during the scan may or may not be in the copy"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from migrations_app.engine.checkpoint import Checkpoint
+from migrations_app.engine.client import Client, Command
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.facts import ServerFacts
+from migrations_app.engine.protocol.resp import Reply
 from migrations_app.engine.target.pipeline import Group
 
 
@@ -55,11 +57,34 @@ class Target(Protocol):
     def other_links(self) -> list[bytes]:
         """Checkpoints of other links in it."""
 
-    def start_over(self, clear: list[int], command: list[bytes], marker: list[bytes] | None = None) -> None:
-        """Begin a full phase: forget what an earlier one has noted, empty the databases `clear`, store the checkpoint."""
+    def start_over(
+        self,
+        clear: list[int],
+        command: list[bytes],
+        marker: list[bytes] | None = None,
+        *,
+        forget_written: bool = True,
+    ) -> None:
+        """Begin a full phase: forget what an earlier one has noted, empty the databases `clear`, store the checkpoint.
 
-    def run(self, commands: list[list[bytes]]) -> None:
-        """Commands on the checkpoint alone, in one transaction, each checked. Only while the pipeline is idle."""
+        `forget_written`: also which keys are the link's own, among those of others (`keeping.py`).
+        """
+
+    def run(self, commands: list[list[bytes]], *, marker: list[bytes] | None = None) -> None:
+        """Commands on the checkpoint alone, in one transaction, each checked. Only while the pipeline is idle.
+
+        `marker` begins it, for an opposite link (`loop.py`).
+        """
+
+    def notice(self, command: list[bytes]) -> None:
+        """A command on one key of the product; in a cluster one at each master, with the key in the form of a slot there."""
+
+    def at_keys(self, commands: Sequence[Command], *, beside: bool = False) -> list[Reply]:
+        """Commands that each concern one key of the product in database 0, wherever that is; an error is raised. Only while the pipeline is
+        idle, or `beside` it over other connections."""
+
+    def stream_names(self, *, beside: bool = False) -> frozenset[bytes]:
+        """Replication IDs and run IDs of the servers that it consists of, as they are now. `beside`: as above."""
 
     def secure(self) -> list[str]:
         """Wait until the replicas of a cluster's masters have what was written; the addresses of masters whose replicas have not."""
@@ -104,3 +129,10 @@ class TargetPipeline(Protocol):
 
     def write(self) -> None:
         """Send what goes without waiting."""
+
+
+def names_of_stream(client: Client) -> frozenset[bytes]:
+    """What a server's stream is called: its replication IDs, and for servers before 4.0 the run ID."""
+    info = client.info("server", "replication")
+    given = {info.get(name, "").encode() for name in ("run_id", "master_replid", "master_replid2")}
+    return frozenset(name for name in given if name.strip(b"0"))

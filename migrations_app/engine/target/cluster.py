@@ -8,7 +8,7 @@ It moves with the slot, and it fails over with it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from migrations_app.engine import errors
@@ -18,15 +18,19 @@ from migrations_app.engine.checkpoint import (
     checkpoint_key,
     client_name,
     client_prefix,
+    kept_key,
     scripts_key,
+    staged_key,
+    written_key,
 )
 from migrations_app.engine.client import Client, Command
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.facts import ServerFacts
 from migrations_app.engine.keys import slot
 from migrations_app.engine.protocol.resp import Reply, ReplyError
+from migrations_app.engine.target.base import names_of_stream
 from migrations_app.engine.target.node import Node
-from migrations_app.engine.target.router import NOTES, in_slot
+from migrations_app.engine.target.router import NOTES, in_slot, placed
 from migrations_app.engine.target.slots import REDIRECTS, Address, SlotMap, redirected
 from migrations_app.engine.target.standalone import has_modules, kill_earlier, stamp_of
 
@@ -38,7 +42,7 @@ _REPLICAS_WITHIN_MS = 10_000
 
 
 def applied_key(link: str, slot: int) -> bytes:
-    """Of the mark of a slot."""
+    """Of the mark of a slot: the offset, and behind it the names by which an opposite link knows the transaction (`loop.py`)."""
     return in_slot(OWN_PREFIX + b"applied:" + link.encode(), slot)
 
 
@@ -73,6 +77,7 @@ class ClusterTarget:
         self._clients: dict[Address, Client] = {}
         self._side: dict[Address, Client] = {}  # for questions while the others are busy
         self._owner: int | None = None  # the epoch, once it is stored
+        self._scripts: list[bytes] = []  # that every master has to know, also one that is met later
         self._refreshed = time.monotonic()
         try:
             self.map = self._read_map(client)
@@ -122,6 +127,8 @@ class ClusterTarget:
         if client is None:
             client = self._clients[address] = self._connect(address)
             self._check_owner()
+            for script in self._scripts:
+                client.execute("SCRIPT", "LOAD", script)
         return client
 
     def _side_client(self, address: Address) -> Client:
@@ -143,7 +150,7 @@ class ClusterTarget:
         expected = self.memory.marks.get(slot)
         if expected is None:
             return
-        (reply,) = self._ask(slot, [("GET", applied_key(self.link, slot))], following=True, beside=True)
+        (reply,) = self.ask(slot, [("GET", applied_key(self.link, slot))], following=True, beside=True)
         found = _offset(reply)
         if found < expected:
             raise errors.ClusterChanged(
@@ -180,13 +187,13 @@ class ClusterTarget:
         """A connection that a newer owner could not see when it closed all others must not be used any more."""
         if self._owner is None:
             return
-        (reply,) = self._ask(self.slot, [("HGET", self.key, "epoch")], beside=True)
+        (reply,) = self.ask(self.slot, [("HGET", self.key, "epoch")], beside=True)
         if not isinstance(reply, bytes) or int(reply) != self._owner:
             raise errors.Fenced(f"{self.endpoint.address}: link {self.link} belongs to a newer owner")
 
     # --- questions ----------------------------------------------------------------------------------------------------
 
-    def _ask(
+    def ask(
         self, slot: int, commands: list[Command], *, following: bool = False, beside: bool = False
     ) -> list[Reply]:
         """Commands on keys of one slot, at the node that serves it; again while the slot moves, within the time-out.
@@ -226,14 +233,22 @@ class ClusterTarget:
                 raise client.error(refused[0], str(commands[0][0]))
             time.sleep(_PAUSE)
 
-    def run(self, commands: list[list[bytes]]) -> None:
-        """Commands on the checkpoint alone, in one transaction, each checked. Only while the pipeline is idle."""
+    def run(
+        self, commands: list[list[bytes]], *, slot: int | None = None, marker: list[bytes] | None = None
+    ) -> None:
+        """Commands on keys of one slot (None: that of the checkpoint), in one transaction, each checked. Only while the pipeline is idle.
+
+        `marker` is what an opposite link knows the transaction by.
+        """
+        place = self.slot if slot is None else slot
+        if marker is not None:
+            commands = [placed(marker, place), *commands]
         if len(commands) == 1:
-            (reply,) = self._ask(self.slot, [*commands])
+            (reply,) = self.ask(place, [*commands])
             if isinstance(reply, ReplyError):
                 raise self._error(reply, commands[0])
             return
-        replies = self._ask(self.slot, [[b"MULTI"], *commands, [b"EXEC"]])
+        replies = self.ask(place, [[b"MULTI"], *commands, [b"EXEC"]])
         results = replies[-1]
         for command, reply in zip([[b"MULTI"], *commands], replies, strict=False):
             if isinstance(reply, ReplyError):
@@ -242,9 +257,34 @@ class ClusterTarget:
             if isinstance(result, ReplyError):
                 raise self._error(result, command)
 
+    def at_keys(self, commands: Sequence[Command], *, beside: bool = False) -> list[Reply]:
+        """Commands that each concern one key of the product, at the nodes that serve them, each checked."""
+        found: list[Reply] = []
+        for command in commands:
+            key = command[1] if isinstance(command[1], bytes) else str(command[1]).encode()
+            (reply,) = self.ask(slot(key), [command], beside=beside)
+            if isinstance(reply, ReplyError):
+                raise self._error(reply, command)
+            found.append(reply)
+        return found
+
+    def notice(self, command: list[bytes]) -> None:
+        """A command on one key of the product, at each master, in a slot of it."""
+        self.refresh(at_once=True)
+        for numbers in self.map.by_master().values():
+            self.at_keys([placed(command, numbers[0])])
+
+    def stream_names(self, *, beside: bool = False) -> frozenset[bytes]:
+        """What the streams of all masters are called."""
+        self.refresh(at_once=True)
+        names: frozenset[bytes] = frozenset()
+        for address in self.map.masters:
+            names |= names_of_stream(self._side_client(address) if beside else self.client_at(address))
+        return names
+
     def mark_fault(self, message: str) -> None:
         """Note in the checkpoint, over a connection of its own, why the data cannot be trusted."""
-        self._ask(self.slot, [("HSET", self.key, "fault", message)], beside=True)
+        self.ask(self.slot, [("HSET", self.key, "fault", message)], beside=True)
 
     def _error(self, reply: ReplyError, command: Command) -> errors.EngineError:
         name = command[0].decode() if isinstance(command[0], bytes) else str(command[0])
@@ -300,7 +340,7 @@ class ClusterTarget:
         return None
 
     def _read(self) -> Checkpoint:
-        (reply,) = self._ask(self.slot, [("HGETALL", self.key)], following=True)
+        (reply,) = self.ask(self.slot, [("HGETALL", self.key)], following=True)
         if isinstance(reply, ReplyError):
             raise self._error(reply, ("HGETALL",))
         return self._checkpoint(reply)
@@ -318,29 +358,46 @@ class ClusterTarget:
     def marks(self) -> dict[int, int]:
         """How far the slots have come that the stream has written to."""
         found = {}
-        for number, reply in self._of_all_slots("GET", OWN_PREFIX + b"applied:" + self.link.encode()):
+        for number, reply in self.of_all_slots("GET", OWN_PREFIX + b"applied:" + self.link.encode()):
             if (offset := _offset(reply)) >= 0:
                 found[number] = offset
         return found
 
-    def _of_all_slots(self, command: str, name: bytes) -> Iterator[tuple[int, Reply]]:
-        """One command on one of the product's own keys, for each slot. A key that has moved ahead of its slot is found, too."""
+    def forget(self, *names: bytes) -> None:
+        """Delete own keys in all slots."""
+        for _ in self.of_all_slots("DEL", *names):
+            pass
+
+    def of_all_slots(self, command: str, *names: bytes) -> Iterator[tuple[int, Reply]]:
+        """One command on some of the product's own keys, for each slot. A key that has moved ahead of its slot is found, too."""
         for address, numbers in self.map.by_master().items():
             client = self.client_at(address)
             for start in range(0, len(numbers), _AT_ONCE):
                 some = numbers[start : start + _AT_ONCE]
-                replies = client.pipeline([(command, in_slot(name, number)) for number in some])
-                for number, reply in zip(some, replies, strict=True):
+                questions: list[Command] = [
+                    (command, *(in_slot(name, number) for name in names)) for number in some
+                ]
+                replies = client.pipeline(questions)
+                for number, question, reply in zip(some, questions, replies, strict=True):
                     if isinstance(reply, ReplyError) and reply.code in REDIRECTS:
                         place = redirected(reply, address[0])
                         if place is not None and reply.code == "MOVED":
                             self.map.moved(*place)
-                        (reply,) = self._ask(number, [(command, in_slot(name, number))], following=True)
+                        (reply,) = self.ask(number, [question], following=True)
                     if isinstance(reply, ReplyError):
                         raise client.error(reply, command)
                     yield number, reply
 
     # --- the full phase -----------------------------------------------------------------------------------------------
+
+    def load_script(self, script: bytes) -> bytes:
+        """Make a script known at every master, also at one that gets slots later; its digest, for EVALSHA."""
+        self._scripts.append(script)
+        digests = {self.client_at(address).execute("SCRIPT", "LOAD", script) for address in self.map.masters}
+        digest = digests.pop()
+        if not isinstance(digest, bytes) or digests:
+            raise errors.ProtocolError(f"{self.endpoint.address}: SCRIPT LOAD gave no digest")
+        return digest
 
     def widening(self) -> list[bytes]:
         """None: to each master goes a part only."""
@@ -359,7 +416,7 @@ class ClusterTarget:
     def stored_scripts(self) -> dict[bytes, bytes]:
         """What is kept under `scripts_key`: digest → code."""
         key = scripts_key(self.link)
-        (reply,) = self._ask(slot(key), [("HGETALL", key)], following=True)
+        (reply,) = self.ask(slot(key), [("HGETALL", key)], following=True)
         items = reply if isinstance(reply, list) else []
         return dict(zip(items[::2], items[1::2], strict=True))  # type: ignore[arg-type]
 
@@ -409,7 +466,7 @@ class ClusterTarget:
             replies = self.client_at(address).pipeline([("EXISTS", name) for name in some])
             for name, reply in zip(some, replies, strict=True):
                 if isinstance(reply, ReplyError) and reply.code in REDIRECTS:
-                    (reply,) = self._ask(slot(name), [("EXISTS", name)], following=True)
+                    (reply,) = self.ask(slot(name), [("EXISTS", name)], following=True)
                 if isinstance(reply, ReplyError):
                     raise self._error(reply, ("EXISTS", name))
                 if reply:
@@ -435,26 +492,34 @@ class ClusterTarget:
             if key != self.key
         ]
 
-    def start_over(self, clear: list[int], command: list[bytes], marker: list[bytes] | None = None) -> None:
+    def start_over(
+        self,
+        clear: list[int],
+        command: list[bytes],
+        marker: list[bytes] | None = None,
+        *,
+        forget_written: bool = True,
+    ) -> None:
         """Begin a full phase: store the checkpoint, empty the cluster if database 0 is in `clear`, forget marks and notes.
 
         The checkpoint comes first: whatever interrupts this, the next attempt begins it again.
         """
         command = [*command, b"marks", b""]
-        self.run([command])
+        self.run([command], marker=marker)
         self.memory.marks.clear()
         self.memory.settled.clear()
         self.last_marks = {}
         if clear:
-            self.flush([b"FLUSHALL", b"ASYNC"] if self.facts.version >= (4,) else [b"FLUSHALL"], command)
-        for kind in (OWN_PREFIX + b"applied:", *NOTES):
-            for _ in self._of_all_slots("DEL", kind + self.link.encode()):
-                pass
+            flush = [b"FLUSHALL", b"ASYNC"] if self.facts.version >= (4,) else [b"FLUSHALL"]
+            self.flush(flush, command, marker)
+        names = [kind + self.link.encode() for kind in (OWN_PREFIX + b"applied:", *NOTES)]
+        names += [kept_key(self.link), staged_key(self.link)]
+        self.forget(*names, *([written_key(self.link)] if forget_written else []))
         scripts = scripts_key(self.link)
-        self._ask(slot(scripts), [("DEL", scripts)], following=True)
+        self.ask(slot(scripts), [("DEL", scripts)], following=True)
 
-    def flush(self, flush: list[bytes], command: list[bytes]) -> None:
-        """Empty all masters, and store the checkpoint in the same transaction as the last of them.
+    def flush(self, flush: list[bytes], command: list[bytes], marker: list[bytes] | None = None) -> None:
+        """Empty all masters, and store the checkpoint in the same transaction as the last of them. `marker` begins each transaction.
 
         A slot that moves meanwhile may bring keys to a master that is empty already: it is looked at again.
         """
@@ -464,7 +529,7 @@ class ClusterTarget:
             last = self.map.of(self.slot)
             for address in self.map.masters:
                 if address != last:
-                    self.client_at(address).execute(*flush)
+                    self._at_master(address, flush, marker)
             if not any(
                 self.client_at(address).execute("DBSIZE") for address in self.map.masters if address != last
             ):
@@ -472,14 +537,28 @@ class ClusterTarget:
             if time.monotonic() > deadline:
                 raise errors.ClusterChanged("the target cluster does not become empty")
         self.secure()
-        self.run([flush, command])
+        # The marker stands in front of the checkpoint once more: the flush takes it away.
+        again = [] if marker is None else [placed(marker, self.slot)]
+        self.run([flush, *again, command], marker=marker)
 
-    def everywhere(self, command: list[bytes], forgiven: str = "") -> None:
-        """A command without keys, at every master. An error that begins with `forgiven` tells that it was carried out before."""
+    def everywhere(self, command: list[bytes], forgiven: str = "", marker: list[bytes] | None = None) -> None:
+        """A command without keys, at every master. An error that holds `forgiven` tells that it was carried out before."""
         self.refresh(at_once=True)
         for address in self.map.masters:
-            client = self.client_at(address)
-            (reply,) = client.pipeline([command])
+            self._at_master(address, command, marker, forgiven)
+
+    def _at_master(
+        self, address: Address, command: list[bytes], marker: list[bytes] | None, forgiven: str = ""
+    ) -> None:
+        """A command without keys; with a marker it stands behind that in a transaction."""
+        client = self.client_at(address)
+        commands = [command]
+        if marker is not None:
+            first = self.map.by_master()[address][0]
+            commands = [[b"MULTI"], placed(marker, first), command, [b"EXEC"]]
+        replies = client.pipeline(commands)
+        results = replies[-1] if isinstance(replies[-1], list) else []
+        for reply in (*replies, *results):
             if isinstance(reply, ReplyError) and not (forgiven and forgiven in reply):
                 raise client.error(reply, command[0].decode())
 
@@ -510,8 +589,8 @@ class ClusterTarget:
 
 
 def _offset(reply: Reply) -> int:
-    if isinstance(reply, bytes) and reply.isdigit():
-        return int(reply)
+    if isinstance(reply, bytes) and reply.partition(b" ")[0].isdigit():
+        return int(reply.partition(b" ")[0])
     if reply is None:
         return -1
     raise errors.ProtocolError(f"the mark of a slot holds {reply!r}")

@@ -14,12 +14,13 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from migrations_app.engine import errors
+from migrations_app.engine.checkpoint import OWN_PREFIX
 from migrations_app.engine.ports import Level
 from migrations_app.engine.protocol.resp import encode
 from migrations_app.engine.target.cluster import ClusterTarget
 from migrations_app.engine.target.node import Node, Refusal, Unit
 from migrations_app.engine.target.pipeline import Group
-from migrations_app.engine.target.router import EVERYWHERE, Router
+from migrations_app.engine.target.router import EVERYWHERE, Router, placed
 from migrations_app.engine.target.slots import REDIRECTS, Address, redirected
 
 _FIRST_PAUSE = 0.02  # seconds before what a moving slot refused is sent again
@@ -32,6 +33,7 @@ _REPLICAS_PAUSE = 5.0  # seconds without asking replicas that have not confirmed
 
 Log = Callable[..., None]
 Forgive = Callable[[list[list[bytes]], int, str], bool]
+Missed = Callable[[list[int]], None]
 
 
 class ClusterGroup(Group):
@@ -76,6 +78,7 @@ class ClusterPipeline:
         self._nodes: dict[Address, Node] = {}
         self._groups: deque[ClusterGroup] = deque()
         self._router = Router()
+        self._marker: list[bytes] | None = None
         self._passing: list[Unit] = []  # of the command that goes through in pieces
         self._flying: Counter[int] = Counter()  # slot → units that are sent and not answered
         self._flight = 0  # their bytes
@@ -119,22 +122,38 @@ class ClusterPipeline:
         """Commands that each stand for themselves, in any cut."""
         assert isinstance(group, ClusterGroup)
         for piece in self._router.feed(data):
+            marker = self._marker if not piece.key.startswith(OWN_PREFIX) else None
             units = self._passing
             if not units:
                 if piece.slot == EVERYWHERE:
                     units = [self._begin(group, node) for node in self.everywhere()]
                 else:
-                    units = [self._unit(group, piece.slot, piece.key, transaction=False)]
+                    units = [self._unit(group, piece.slot, piece.key, transaction=marker is not None)]
+                if marker is not None:
+                    for unit in units:
+                        place = (
+                            piece.slot if unit.node is None or piece.slot >= 0 else self._slot_at(unit.node)
+                        )
+                        self._put(unit, encode(b"MULTI") + encode(*placed(marker, place)), 2)
             for unit in units:
                 self._put(unit, piece.data, int(piece.ends))
+                if piece.ends and marker is not None:
+                    self._put(unit, encode(b"EXEC"), 1)
                 unit.closed = piece.ends
             self._passing = [] if piece.ends else units
 
     def send(
-        self, group: ClusterGroup, slot: int, data: bytes, replies: int, *, forgive: Forgive | None = None
+        self,
+        group: ClusterGroup,
+        slot: int,
+        data: bytes,
+        replies: int,
+        *,
+        forgive: Forgive | None = None,
+        missed: Missed | None = None,
     ) -> None:
-        """One whole unit: one command or, with `forgive` (see `Group`), a transaction on keys of one slot."""
-        unit = self._unit(group, slot, b"", transaction=forgive is not None)
+        """One whole unit: one command or, with `forgive` (it and `missed`: see `Group`), a transaction on keys of one slot."""
+        unit = self._unit(group, slot, b"", transaction=forgive is not None, missed=missed)
         unit.forgive = forgive
         self._put(unit, data, replies)
         unit.closed = True
@@ -167,6 +186,19 @@ class ClusterPipeline:
     def write(self) -> None:
         for node in self._nodes.values():
             node.write()
+
+    def mark(self, marker: list[bytes] | None) -> None:
+        """From now on each command that is added becomes a transaction that begins with this one, in the slot of its key."""
+        self._marker = marker
+
+    def _slot_at(self, node: Node) -> int:
+        """A slot that it serves."""
+        endpoint = node.connection.endpoint
+        return self._target.map.by_master()[endpoint.host, endpoint.port][0]
+
+    def complete(self, script: bytes, names: tuple[bytes, ...]) -> None:
+        """See `Router.complete`."""
+        self._router.complete(script, names)
 
     def on_move(self, check: Callable[[int, Node], None]) -> None:
         """`check` is called with a slot that is found at another node, and the one where it was; it raises if data may be lost."""
@@ -249,8 +281,11 @@ class ClusterPipeline:
         node.begin(unit)
         return unit
 
-    def _unit(self, group: ClusterGroup, slot: int, key: bytes, *, transaction: bool) -> Unit:
+    def _unit(
+        self, group: ClusterGroup, slot: int, key: bytes, *, transaction: bool, missed: Missed | None = None
+    ) -> Unit:
         unit = Unit(group, slot, key, transaction=transaction)
+        unit.missed = missed
         group.left += 1
         hold = self._holds.get(slot)
         if hold is not None:

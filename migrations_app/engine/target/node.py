@@ -62,6 +62,8 @@ class Node(Pipeline):
         """Queue a unit; its bytes come by `add`."""
         unit.node = self
         self._groups.append(unit)
+        if unit.missed is not None:
+            self._counter.watching = True
 
     def queue(self, unit: Unit) -> None:
         """Queue a unit whose bytes it holds already."""
@@ -83,7 +85,10 @@ class Node(Pipeline):
             raise self._error()
         if self._counter.errors:
             self._assign()
-        return self.completed()
+        done = self.completed()
+        if self.idle:
+            self._counter.watching = False
+        return done
 
     @property
     def last_number(self) -> int:

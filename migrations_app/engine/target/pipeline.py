@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -37,10 +38,11 @@ class Group:
     """Commands whose replies belong together; `mark` is the owner's.
 
     `forgive` is asked for each command that failed inside of an applied transaction: given the group's commands, the place of the one that
-    failed and the error, it says whether the owner deals with it.
+    failed and the error, it says whether the owner deals with it. `missed` is told, before the group completes, at which places of the
+    results a key was not there (`kernel.ReplyCounter.refusals`).
     """
 
-    __slots__ = ("closed", "forgive", "kept", "kept_bytes", "mark", "replies", "transaction")
+    __slots__ = ("closed", "forgive", "kept", "kept_bytes", "mark", "missed", "replies", "transaction")
 
     def __init__(self, mark: Any, *, transaction: bool = False) -> None:
         self.mark = mark
@@ -48,6 +50,7 @@ class Group:
         self.replies = 0
         self.closed = False
         self.forgive: Callable[[list[list[bytes]], int, str], bool] | None = None
+        self.missed: Callable[[list[int]], None] | None = None
         self.kept: list[bytes] | None = []
         self.kept_bytes = 0
 
@@ -91,6 +94,8 @@ class Pipeline:
     def close(self, group: Group) -> None:
         """Nothing follows in this group."""
         group.closed = True
+        if group.transaction:  # the only one whose results are to come
+            self._counter.watching = group.missed is not None
 
     @property
     def idle(self) -> bool:
@@ -158,11 +163,21 @@ class Pipeline:
                 break
             self._confirmed += group.replies
             self._groups.popleft()
+            if self._counter.refusals:
+                self._tell(group)
             marks.append(group.mark)
         if count >= self._expected and not self.unsent:
             # Everything sent is answered: an open transaction waits for the source, not for the target.
             self.waiting_since = None
         return marks
+
+    def _tell(self, group: Group) -> None:
+        """Where in the results of a group, which is confirmed, keys were not there."""
+        refusals = self._counter.refusals
+        end = bisect_left(refusals, self._confirmed << 32)
+        if end and group.missed is not None:
+            group.missed([place & 0xFFFFFFFF for place in refusals[:end]])
+        del refusals[:end]
 
     def _forgiven(self) -> bool:
         """Whether the owners of the groups deal with all errors so far; those with which they do are forgotten."""

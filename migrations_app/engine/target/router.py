@@ -39,12 +39,19 @@ class Router:
     """
 
     def __init__(self) -> None:
+        self._script = b""  # whose calls name one key only,
+        self._names: tuple[bytes, ...] = ()  # and are to name these of its slot, too
         self._buf = b""
         self._slot = 0  # of the command that goes through
         self._key = b""
         self._args = 0  # of it that have not begun
         self._left = 0  # bytes of its argument that is under way, with the line end
         self._through = False
+
+    def complete(self, script: bytes, names: tuple[bytes, ...]) -> None:
+        """Calls of the script with this digest (EVALSHA digest 1 key …) get further keys: these names of the product's, in the form of the
+        key's slot."""
+        self._script, self._names = script, names
 
     def feed(self, data: bytes) -> list[Piece]:
         pieces: list[Piece] = []
@@ -71,16 +78,27 @@ class Router:
                 at = stop + 2
                 left -= 1
             if left:
-                if len(spans) > 1 and end - pos >= _THROUGH_FROM and buf[slice(*spans[0])] in _FIRST:
-                    self._key = buf[slice(*spans[1])]
+                if len(spans) > 1 and end - pos >= _THROUGH_FROM:
+                    if buf[slice(*spans[0])] in _FIRST:
+                        self._key, begun = buf[slice(*spans[1])], buf[pos:at]
+                    elif len(spans) > 3 and self._incomplete(buf, spans):
+                        self._key, begun = (
+                            buf[slice(*spans[3])],
+                            self._completed(buf, spans, len(spans) + left, at),
+                        )
+                    else:
+                        break
                     self._slot = slot(self._key)
                     self._args, self._left, self._through = left, 0, True
-                    pieces.append(Piece(self._slot, self._key, buf[pos:at], ends=False))
+                    pieces.append(Piece(self._slot, self._key, begun, ends=False))
                     pos = self._go_on(buf, at, pieces)
                 break
             name = buf[slice(*spans[0])]
             key = buf[slice(*spans[1])]
-            if key.startswith(NOTES) and name in (b"SADD", b"SREM"):
+            if self._incomplete(buf, spans):
+                key = buf[slice(*spans[3])]
+                pieces.append(Piece(slot(key), key, self._completed(buf, spans, len(spans), at), ends=True))
+            elif key.startswith(NOTES) and name in (b"SADD", b"SREM"):
                 for place, args in noted([buf[begin:stop] for begin, stop in spans]):
                     pieces.append(Piece(place, args[1], encode(*args), ends=True))
             elif name in _FIRST:
@@ -93,6 +111,18 @@ class Router:
             pos = at
         self._buf = buf[pos:]
         return pieces
+
+    def _incomplete(self, buf: bytes, spans: list[tuple[int, int]]) -> bool:
+        return bool(self._script) and len(spans) > 3 and buf[slice(*spans[1])] == self._script
+
+    def _completed(self, buf: bytes, spans: list[tuple[int, int]], count: int, stop: int) -> bytes:
+        """A call, or what there is of it up to `stop`, with all of its keys; `count` are the arguments that it came with."""
+        key = buf[slice(*spans[3])]
+        place = slot(key)
+        words = [b"EVALSHA", self._script, b"%d" % (1 + len(self._names)), key]
+        words += [in_slot(name, place) for name in self._names]
+        head = b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+        return b"*%d\r\n%b%b" % (count + len(self._names), head, buf[spans[3][1] + 2 : stop])
 
     def _place(self, args: list[bytes]) -> tuple[int, bytes] | None:
         """Slot and first key; None for a SELECT."""
@@ -148,6 +178,11 @@ def one_slot(args: list[bytes], keys: list[bytes]) -> int:
 def in_slot(name: bytes, slot: int) -> bytes:
     """The form that one of the product's own keys has in a slot."""
     return b"%b:{%b}" % (name, tags()[slot])
+
+
+def placed(marker: list[bytes], slot: int) -> list[bytes]:
+    """The command by which an opposite link knows what this one has written (`loop.py`), in the form that it has in a slot."""
+    return [marker[0], in_slot(marker[1], slot), *marker[2:]]
 
 
 def noted(args: list[bytes]) -> list[tuple[int, list[bytes]]]:

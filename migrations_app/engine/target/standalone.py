@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from migrations_app.engine import errors
@@ -19,12 +20,12 @@ from migrations_app.engine.checkpoint import (
     staged_key,
     written_key,
 )
-from migrations_app.engine.client import Client
+from migrations_app.engine.client import Client, Command
 from migrations_app.engine.facts import ServerFacts
-from migrations_app.engine.protocol.resp import ReplyError
+from migrations_app.engine.protocol.resp import Reply, ReplyError
+from migrations_app.engine.target.base import names_of_stream
 
 _NOTES = (deferred_key, repair_key, written_key, kept_key, staged_key)  # of an earlier full phase
-_DELETED_AT_ONCE = 1000
 _READ_AT_ONCE = 256 * 1024
 
 
@@ -147,44 +148,6 @@ class StandaloneTarget:
             raise errors.ProtocolError(f"{self.client.endpoint.address}: SCRIPT LOAD gave no digest")
         return digest
 
-    def delete_written(self, database: int, marker: list[bytes] | None) -> int:
-        """Delete some of the keys that an unfinished full phase has noted as written, `marker` first; how many are left."""
-        noted = written_key(self.link)
-        select = [b"SELECT", b"%d" % database]
-        self.client.execute(*select)
-        names = self.client.execute("SRANDMEMBER", noted, _DELETED_AT_ONCE)
-        left = self.client.execute("SCARD", noted)
-        self.client.execute("SELECT", 0)
-        if not isinstance(names, list) or not isinstance(left, int):
-            raise errors.ProtocolError(f"{self.client.endpoint.address}: {noted!r} is no set")
-        if names:
-            begin = [] if marker is None else [marker]
-            delete: list[list[bytes]] = [[b"DEL", *names], [b"SREM", noted, *names]]  # type: ignore[list-item]
-            self.run([*begin, select, *delete, [b"SELECT", b"0"]])
-        return left - len(names)
-
-    def kept(self) -> dict[int, int]:
-        """Database → keys that a full phase has left as they were."""
-        kept: dict[int, int] = {}
-        for database in self.client.keyspace():
-            self.client.execute("SELECT", database)
-            count = self.client.execute("GET", kept_key(self.link))
-            if isinstance(count, bytes):
-                kept[database] = int(count)
-        self.client.execute("SELECT", 0)
-        return kept
-
-    def settle(self, final: list[list[bytes]]) -> None:
-        """Forget which keys a full phase has written and kept, and run commands on the checkpoint, in one transaction."""
-        delete = b"UNLINK" if self.facts.version >= (4,) else b"DEL"
-        commands: list[list[bytes]] = []
-        for database in sorted(self.client.keyspace()):
-            commands += [
-                [b"SELECT", b"%d" % database],
-                [delete, written_key(self.link), kept_key(self.link)],
-            ]
-        self.run([*commands, [b"SELECT", b"0"], *final])
-
     def occupied(self) -> frozenset[int]:
         """Databases that hold keys other than the product's own."""
         result = set()
@@ -200,14 +163,22 @@ class StandaloneTarget:
         pattern = OWN_PREFIX + b"checkpoint:*"
         return [key for page in self.client.scan(pattern) for key in page if key != self.key]
 
-    def start_over(self, clear: list[int], command: list[bytes], marker: list[bytes] | None = None) -> None:
+    def start_over(
+        self,
+        clear: list[int],
+        command: list[bytes],
+        marker: list[bytes] | None = None,
+        *,
+        forget_written: bool = True,
+    ) -> None:
         """Begin a full phase: forget what an earlier one has noted, empty the databases `clear`, store the checkpoint.
 
         `marker` is for an opposite link: it stands in front of what it must leave out, and of the checkpoint.
         """
+        notes = [name(self.link) for name in _NOTES if forget_written or name is not written_key]
         commands: list[list[bytes]] = []
         for database in self.client.keyspace():
-            commands += [[b"SELECT", b"%d" % database], [b"DEL", *(name(self.link) for name in _NOTES)]]
+            commands += [[b"SELECT", b"%d" % database], [b"DEL", *notes]]
         self.run([*commands, [b"SELECT", b"0"], [b"DEL", scripts_key(self.link)]])
         flush = [b"FLUSHDB", b"ASYNC"] if self.facts.version >= (4,) else [b"FLUSHDB"]
         commands = begin = [] if marker is None else [marker]
@@ -224,9 +195,13 @@ class StandaloneTarget:
         """
         return [b"DUMP", (OWN_PREFIX + b"room:").ljust(_READ_AT_ONCE, b".")]
 
-    def run(self, commands: list[list[bytes]]) -> None:
+    def notice(self, command: list[bytes]) -> None:
+        """A command on one key of the product."""
+        self.at_keys([command])
+
+    def run(self, commands: list[list[bytes]], *, marker: list[bytes] | None = None) -> None:
         """Commands in one MULTI/EXEC, each checked; they begin in database 0, whatever was selected before."""
-        commands = [[b"SELECT", b"0"], *commands]
+        commands = [[b"SELECT", b"0"], *([] if marker is None else [marker]), *commands]
         replies = self.client.pipeline([[b"MULTI"], *commands, [b"EXEC"]])
         for command, reply in zip([[b"MULTI"], *commands], replies, strict=False):
             if isinstance(reply, ReplyError):
@@ -240,6 +215,24 @@ class StandaloneTarget:
             if isinstance(result, ReplyError):
                 raise self.client.error(result, command[0].decode())
 
+    def at_keys(self, commands: Sequence[Command], *, beside: bool = False) -> list[Reply]:
+        """Commands on the product's own keys in database 0, each checked."""
+        with self._beside() if beside else contextlib.nullcontext(self.client) as client:
+            replies = client.pipeline([("SELECT", 0), *commands])[1:]
+            for command, reply in zip(commands, replies, strict=True):
+                if isinstance(reply, ReplyError):
+                    raise client.error(reply, _name_of(command))
+        return replies
+
+    def stream_names(self, *, beside: bool = False) -> frozenset[bytes]:
+        """What the stream of this server is called."""
+        with self._beside() if beside else contextlib.nullcontext(self.client) as client:
+            return names_of_stream(client)
+
+    def _beside(self) -> Client:
+        """Named like all connections of the link that write: a newer owner closes it."""
+        return Client(self.endpoint, timeout=self.client.timeout, name=client_prefix(self.link))
+
     def secure(self) -> list[str]:
         """What one server has confirmed is there."""
         return []
@@ -248,6 +241,10 @@ class StandaloneTarget:
         """Note in the checkpoint, over a connection of its own, why the data cannot be trusted."""
         with Client(self.client.endpoint, timeout=5.0) as client:
             client.execute("HSET", self.key, "fault", message)
+
+
+def _name_of(command: Command) -> str:
+    return command[0].decode() if isinstance(command[0], bytes) else str(command[0])
 
 
 def kill_earlier(client: Client, link: str, version: tuple[int, ...]) -> None:

@@ -25,8 +25,10 @@ from migrations_app.engine.downgrade import Downgrade
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.errors import EngineError, Fenced, UnsupportedData
 from migrations_app.engine.facts import ServerFacts
-from migrations_app.engine.loop import origin_key
+from migrations_app.engine.keys import slot
+from migrations_app.engine.loop import LINKS_KEY, names_of, origin_key
 from migrations_app.engine.protocol.resp import Reply, ReplyError
+from migrations_app.engine.target.router import in_slot
 from migrations_app.engine.target.standalone import has_modules
 from migrations_app.engine.verify.cluster import ClusterClient
 from migrations_app.engine.verify.compare import DEFAULT_TTL_TOLERANCE_MS
@@ -246,7 +248,7 @@ class Repairer:
             payload, expiry, absolute = value
             options = [b"REPLACE", *([b"ABSTTL"] if absolute else [])]
             commands += self._downgrade.apply([b"RESTORE", key, b"%d" % expiry, payload, *options])
-        commands = [*self._marker(), *commands]
+        commands = [*self._marker(key), *commands]
         replies = target.pipeline([("MULTI",), *commands, ("EXEC",)])
         for reply in replies:
             self._checked(target, reply, "the repair")
@@ -257,17 +259,17 @@ class Repairer:
             if isinstance(reply, ReplyError):
                 raise UnsupportedData(f"the target refused the value: {reply}")
 
-    def _marker(self) -> list[Sequence[bytes | str]]:
+    def _marker(self, key: bytes) -> list[Sequence[bytes | str]]:
         """What the link's own transactions begin with: a link in the opposite direction leaves them out by it.
 
-        It stands in database 0, so elsewhere the transaction goes there and back.
+        At one server it stands in database 0, so elsewhere the transaction goes there and back; in a cluster in the slot of the key.
         """
-        if self._state is None:
-            return []  # a cluster: the marker has a slot of its own
-        selected, name = self._selected, origin_key(self._link)
-        names = self._state.execute("GET", name)
-        if not isinstance(names, bytes):
+        names = names_of(self._link, (self._state or self._pair.target.client).execute("HGETALL", LINKS_KEY))
+        if not names:
             return []
+        name, selected = origin_key(self._link), self._selected
+        if self._state is None:
+            return [("SET", in_slot(name, slot(key)), names)]
         return [("SELECT", "0"), ("SET", name, names), ("SELECT", str(selected))]
 
     def _stamp_of_target(self) -> int:
