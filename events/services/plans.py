@@ -48,10 +48,27 @@ class Told:
     """Only if nobody has seen it by then."""
 
 
+CAUTIONS: Final = {
+    "no_contact": "Nobody is told: no contact who can be reached",
+    "raw_address": "The endpoint is an IP address",
+    "version_unknown": "The current version is not known",
+    "same_type": "An event of this type is open already",
+    "waits": "It waits for another event of the instance",
+    "no_window": "No place in a maintenance window: a time must be chosen",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Caution:
+    """What staff should look at before they publish."""
+
     id: str
     text: str
+
+    @property
+    def summary(self) -> str:
+        """For the count over all instances."""
+        return CAUTIONS[self.id]
 
 
 @dataclass(slots=True)

@@ -145,18 +145,5 @@ def _summary(plan: Plan) -> Summary:
         last=max(times, default=None),
         shortest=min((row.notice for row in rows), default=None),
         refusals=[(examples[key], count) for key, count in refusals.most_common()],
-        warnings=Counter(
-            WARNINGS.get(one.id, one.text) for row in rows for one in row.warnings
-        ).most_common(),
+        warnings=Counter(one.summary for row in rows for one in row.warnings).most_common(),
     )
-
-
-WARNINGS: Final = {
-    "no_contact": "Nobody is told: no contact who can be reached",
-    "raw_address": "The endpoint is an IP address",
-    "version_unknown": "The current version is not known",
-    "same_type": "An event of this type is open already",
-    "waits": "It waits for another event of the instance",
-    "no_window": "No place in a maintenance window: a time must be chosen",
-}
-"""What the rows say one by one, for their counts."""
