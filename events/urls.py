@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, URLResolver, path
 
-from events.views import actions, calendar, campaigns, center, event, execution, feeds, links, publish
+from events.views import actions, bulk, calendar, campaigns, center, event, execution, feeds, links, publish
 
 # Fixed words come before the ID of an event.
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -19,6 +19,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("feeds/<slug:public_id>/revoke/", feeds.feed_revoke, name="event_feed_revoke"),
     path("feed/<str:token>.ics", feeds.feed, name="event_feed"),
     path("link/<str:token>/", links.link, name="event_link"),
+    path("bulk/", bulk.event_bulk_start, name="event_bulk_start"),
+    path("bulk/<slug:public_id>/", bulk.event_bulk, name="event_bulk"),
     path("<slug:public_id>/", event.event_detail, name="event_detail"),
     path("<slug:public_id>/reschedule/", actions.event_reschedule, name="event_reschedule"),
     path("<slug:public_id>/acknowledge/", actions.event_acknowledge, name="event_acknowledge"),

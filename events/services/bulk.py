@@ -211,6 +211,8 @@ def sweep() -> int:
         status=BulkStatus.PLANNED, created_at__lt=timezone.now() - FORGOTTEN_AFTER
     )
     pks = list(old.values_list("pk", flat=True)[:50])
+    if not pks:
+        return 0
     BulkRow.objects.filter(bulk__in=pks).delete()
     return BulkChange.objects.filter(pk__in=pks, status=BulkStatus.PLANNED).delete()[0]
 

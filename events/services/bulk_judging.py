@@ -300,17 +300,9 @@ class Ground:
         self.around = Surroundings(around.closed, around.limits, occupied)
         self._occupied = occupied
 
-    @property
-    def is_limited(self) -> bool:
-        return bool(self._occupied)
-
     def leave(self, event: Event) -> None:
-        if event.switch_at is not None:
-            self.free(event.region, event.switch_at, length_of(event))
-
-    def free(self, region: str, begin: datetime, length: timedelta) -> None:
-        if (occupancy := self._occupied.get(region)) is not None:
-            occupancy.remove(begin, length)
+        if (region := self._occupied.get(event.region)) is not None and event.switch_at is not None:
+            region.remove(event.switch_at, length_of(event))
 
     def come_back(self, event: Event) -> None:
         if event.switch_at is not None:

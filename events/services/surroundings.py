@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
+
+from django.db.models import QuerySet
 
 from events.choices import UNFINISHED
 from events.models import Blackout, Event, RegionLimit
@@ -40,10 +42,11 @@ def surroundings(
     since: datetime,
     until: datetime,
     *,
-    without: Event | None = None,
+    without: Event | QuerySet[Any] | None = None,
     lock: bool = False,
 ) -> Surroundings:
-    """For switch times from `since` to `until` in these regions. `without`: the event that is to be moved, which must not be in its own way.
+    """For switch times from `since` to `until` in these regions. `without`: the event that is to be moved, which must not be in its own way;
+    or the primary keys of many of them.
 
     `lock` (inside a transaction that goes on to write times): nobody else can take the last place of a region meanwhile.
     """
@@ -62,8 +65,10 @@ def surroundings(
     rows = Event.objects.filter(
         region__in=limited, status__in=UNFINISHED, switch_at__gt=since - MARGIN, switch_at__lt=until + MARGIN
     )
-    if without is not None:
+    if isinstance(without, Event):
         rows = rows.exclude(pk=without.pk)
+    elif without is not None:
+        rows = rows.exclude(pk__in=without)
     taken: dict[str, list[tuple[datetime, timedelta]]] = {region: [] for region in limited}
     for region, begin, seconds in rows.values_list("region", "switch_at", "switch_seconds"):
         if begin is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from events.choices import BulkAction
 from events.models import Campaign, EventRun, EventType
-from events.services import feeds
+from events.services import bulk, feeds
+from events.services.by import By
 from tests.events.conftest import make_event
 from tests.portal.url_table import Row
 from tests.portal.world import World
@@ -44,6 +46,13 @@ def publication(world: World) -> Mapping[str, Any]:
         "cause": "The rack is taken down.",
         "executor": "manual",
     }
+
+
+def preview(world: World) -> Mapping[str, Any]:
+    """A change of many events that the operator has asked for."""
+    by = By(world.user("operator"))
+    ids = [world.extra["event"].public_id]
+    return {"public_id": bulk.plan(by, BulkAction.ACKNOWLEDGE, ids).public_id}
 
 
 ROWS: list[Row] = [
@@ -105,4 +114,18 @@ ROWS: list[Row] = [
     ),
     # Works without a login, for whoever has its secret.
     Row("event_feed", lambda world: {"token": "made-up"}, get=(404, 404, 404, 404, 404, 404)),
+    # What nobody of the account has chosen is no selection: back to the list.
+    Row(
+        "event_bulk_start",
+        post=(302, 302, 302, 302, 302, 302),
+        data=lambda world: {"action": "acknowledge", "event": world.extra["event"].public_id},
+    ),
+    # A person's own; staff look at it, and apply what they have asked for themselves.
+    Row(
+        "event_bulk",
+        preview,
+        get=(302, 404, 404, 200, 404, 200),
+        post=(302, 404, 404, 302, 404, 403),
+        data=lambda world: {"do": "apply"},
+    ),
 ]
