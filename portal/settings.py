@@ -184,6 +184,7 @@ USE_THOUSAND_SEPARATOR = True
 # --- Mail -------------------------------------------------------------------------------------------------------------
 
 EMAIL_BACKEND = env.text("EMAIL_BACKEND", "django.core.mail.backends.smtp.EmailBackend")
+EMAIL_FILE_PATH = env.text("EMAIL_FILE_PATH") or None
 EMAIL_HOST = env.text("EMAIL_HOST", "localhost")
 EMAIL_PORT = env.number("EMAIL_PORT", 25)
 EMAIL_HOST_USER = env.text("EMAIL_HOST_USER")

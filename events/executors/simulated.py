@@ -156,7 +156,7 @@ class Simulated:
     def _wait(self, step: Step) -> Outcome:
         switch_at = step.event.switch_at
         if switch_at is not None and step.now < switch_at:
-            return Again(min(switch_at - step.now, timedelta(minutes=1)))
+            return Again(switch_at - step.now)
         return Done(f"Simulated: {_WAIT.detail}")
 
 

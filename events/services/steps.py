@@ -295,11 +295,13 @@ def end_stage(
 
 def _succeed(event: Event, now: datetime) -> None:
     event.measured_seconds = _measured(event)
-    result = "Carried out as planned."
-    if event.measured_seconds is not None:
-        result = f"Carried out. Clients were disturbed for {event.measured_seconds:g} s."
+    felt = "" if event.measured_seconds is None else f"{event.measured_seconds:g} s"
     if event.is_simulated:
-        result = f"Simulated: nothing was really done. {result}"
+        result = "Simulated: nothing was really done" + (
+            f", as if clients had been disturbed for {felt}." if felt else "."
+        )
+    else:
+        result = "Carried out" + (f": clients were disturbed for {felt}." if felt else " as planned.")
     _end(event, EventStatus.SUCCEEDED, result, now)
     note(event, result)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -40,11 +40,14 @@ class Display:
         """What went wrong."""
         self.console.print(f"[bold red]The demo failed:[/] {escape(text)}")
 
-    def welcome(self, address: str, user: str, password: str) -> None:
-        """Where to look, and how to get in."""
+    def welcome(self, address: str, user: str, password: str, notes: Sequence[str] = ()) -> None:
+        """Where to look, how to get in, and what else there is to see."""
         login = f"user [bold]{user}[/], password [bold]{escape(password)}[/]"
         lines = (f"[bold]{address}[/]", login, "", "Ctrl-C ends it; nothing stays.")
         self.console.print(Panel("\n".join(lines), title="Switchyard", expand=False))
+        # Not in the panel, which would break a path that people want to copy.
+        for note in notes:
+            self.say(note)
 
     @contextmanager
     def filling(self, keys: int) -> Iterator[Callable[[int], None]]:

@@ -20,11 +20,15 @@ OWN = (
     "SECRET_KEY", "SECRET_KEY_FALLBACKS", "CREDENTIAL_KEYS", "DATABASE_URL", "DATABASE_CONN_MAX_AGE",
     "DEBUG", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "SECURE_SSL", "SECURE_HSTS_SECONDS",
     "TRUST_PROXY_TLS", "SWITCHYARD_DATA_DIR", "STATIC_ROOT", "EMAIL_BACKEND", "EMAIL_HOST",
-    "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD", "LOG_FORMAT", "LOG_LEVEL", "ALLOWED_NETWORKS",
+    "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD", "EMAIL_FILE_PATH", "DEFAULT_FROM_EMAIL", "SITE_URL", "TIME_ZONE",
+    "EVENT_REMINDER_HOURS", "EVENT_ESCALATION_MINUTES", "EVENT_LATE_MINUTES", "LOG_FORMAT", "LOG_LEVEL", "ALLOWED_NETWORKS",
     "DEFAULT_WORKERS", "REPLICATION_WORKERS", "Q_CLUSTER_NAME", "DJANGO_SETTINGS_MODULE",
 )  # fmt: skip
 """Settings that the demo makes itself, or leaves at their defaults, whatever the user's environment says."""
 
+
+MAILS = "mails"
+"""The part of the folder in which mails are."""
 
 _guardian: Guardian | None = None
 
@@ -53,7 +57,7 @@ def guardian() -> Guardian:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    for part in ("keys", "logs", "tmp"):
+    for part in ("keys", "logs", "tmp", MAILS):
         (folder / part).mkdir()
     environment = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in OWN}
     environment |= {
@@ -65,7 +69,9 @@ def _environment(folder: Path) -> dict[str, str]:
         "ALLOWED_HOSTS": "127.0.0.1,localhost",
         # It is served on loopback only, where there is no certificate to be had.
         "SECURE_SSL": "off",
-        "EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend",
+        # Nothing leaves this machine: mails are files that can be looked at.
+        "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
+        "EMAIL_FILE_PATH": str(folder / MAILS),
         # Of the demo itself, whose terminal shows other things; its children write everything to their logs.
         "LOG_LEVEL": "warning",
         "DEFAULT_WORKERS": "1",
@@ -75,9 +81,9 @@ def _environment(folder: Path) -> dict[str, str]:
     return environment
 
 
-def of_children() -> dict[str, str]:
-    """The environment of the web server and the clusters."""
-    return {**os.environ, "LOG_LEVEL": "info"}
+def of_children(site_url: str) -> dict[str, str]:
+    """The environment of the web server and the clusters. Links in messages begin with `site_url`."""
+    return {**os.environ, "LOG_LEVEL": "info", "SITE_URL": site_url.rstrip("/")}
 
 
 def _write(path: Path, text: str) -> str:

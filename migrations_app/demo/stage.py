@@ -41,6 +41,7 @@ from portal.services.accounts import create_account
 from portal.services.instances import register_instance
 
 from . import dataset, environment, servers
+from .announcements import announce
 from .audit import AuditExpected
 from .clients import DemoError
 from .display import Display
@@ -112,10 +113,14 @@ class Demo:
         tasks.start_task(task.created_by, task)
         say(f"Task {task.public_id} started: full + incremental")
         self._follow(lambda progress: progress.caught_up)
+        assert task.created_by and task.source and task.target  # as _create_task has made it
+        for line in announce(task.created_by, task.account, task.source, task.target).lines:
+            say(line)
 
     def serve(self) -> int:
         """Show the address and go on until a signal or a failure ends it, whatever people do to the task."""
-        self.display.welcome(self.address, USER, self.password)
+        mails = f"Mails to the contact of the events are files in {self.folder / environment.MAILS}"
+        self.display.welcome(self.address, USER, self.password, [mails])
         with self.display.live() as show:
             while True:
                 try:
@@ -148,7 +153,7 @@ class Demo:
         self.port = servers.free_port(self.port)
         base = Path(settings.BASE_DIR)
         connections.close_all()
-        env = environment.of_children()
+        env = environment.of_children(self.address)
         self.supervisor.start("web server", web_command(base, f"127.0.0.1:{self.port}", workers=1), env=env)
         for name in ("default", "replication"):
             self.supervisor.start(f"cluster {name}", cluster_command(base, name), env=env)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -76,6 +77,43 @@ def processes_that_mention(text: Path) -> list[str]:
     return found
 
 
+def look_at_the_events(folder: Path, address: str, output: Path) -> None:
+    """All of them are there; the one that is carried out comes to its end, and contacts are told by mail."""
+    database = sqlite3.connect(f"file:{folder / 'switchyard.sqlite3'}?mode=ro", uri=True, timeout=20)
+
+    def count(what: str) -> int:
+        rows = database.execute(f"SELECT count(*) FROM events_event WHERE {what}")  # noqa: S608 - ours
+        return rows.fetchone()[0]
+
+    def mails() -> str:
+        return "\n".join(file.read_text() for file in (folder / "mails").iterdir())
+
+    try:
+        assert count("executor <> 'simulated'") == 0
+        assert count("status = 'waiting'") == 1
+        assert count("status = 'pending' AND level = 'S0'") == 1
+        assert count("status = 'pending' AND campaign_id IS NOT NULL") == 6
+        assert (
+            count("status IN ('succeeded', 'failed', 'cancelled') AND finished_at < date('now', '-5 days')")
+            == 8
+        )
+        measured = "status = 'succeeded' AND measured_seconds > 0"
+        before = count(measured)
+        assert before == 6
+        wait_for(lambda: count(measured) == before + 1, 150, lambda: output.read_text()[-2000:], interval=0.5)
+        wait_for(lambda: "Done: SSL certificate update of sample-orders" in unfolded(mails()), 60, mails)
+    finally:
+        database.close()
+    told = unfolded(mails())
+    assert "Subject: [Simulated] URGENT: High-risk vulnerability fix of shop-cache-new" in told
+    assert f"{address}events/link/" in told
+
+
+def unfolded(mail: str) -> str:
+    """With each header in one line."""
+    return re.sub(r"\n[ \t]+", " ", mail)
+
+
 def assert_nothing_is_left(environment):
     folder = Path(environment["TMPDIR"])
     wait_for(lambda: not list(folder.glob("switchyard-demo-*")), 20, lambda: str(list(folder.iterdir())))
@@ -90,6 +128,7 @@ def test_once_migrates_and_ends_with_equal_sides(start, environment):
     lines = output.read_text().splitlines()
     assert re.fullmatch(r"verified: \d+ keys, 0 differences", lines[-1])
     assert any("Incremental" in line and "lag" in line for line in lines)
+    assert any(line.startswith("O&M events, all simulated: shop-cache waits for a time") for line in lines)
     assert any(re.match(r"Audit: [\d,]+ steps .* none lost, none twice", line) for line in lines)
     assert_nothing_is_left(environment)
 
@@ -105,6 +144,10 @@ def test_it_serves_until_it_is_ended_and_leaves_nothing(start, environment, numb
     with urlopen(f"{address}login/", timeout=20) as page:
         assert b"Switchyard" in page.read()
     assert len(processes_that_mention(Path(environment["TMPDIR"]))) > 5
+    (folder,) = Path(environment["TMPDIR"]).glob("switchyard-demo-*")
+    wait_for(lambda: f"files in {folder / 'mails'}\n" in output.read_text(), 10, output.read_text)
+    if number == signal.SIGINT:
+        look_at_the_events(folder, address, output)
     process.send_signal(number)
     assert process.wait(60) == (0 if number == signal.SIGINT else -number)
     assert_nothing_is_left(environment)

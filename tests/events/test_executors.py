@@ -96,12 +96,9 @@ def test_the_stages_of_an_upgrade_are_those_of_the_real_one(instance: Instance) 
 def test_it_waits_for_its_time(instance: Instance) -> None:
     event = make_event(instance)
     assert event.switch_at is not None
-    for early, after in (
-        (timedelta(seconds=1), timedelta(seconds=1)),
-        (timedelta(hours=1), timedelta(minutes=1)),
-    ):
+    for early in (timedelta(seconds=1), timedelta(hours=1)):
         step = Step(event, WAIT, {}, event.switch_at - early, timezone.now())
-        assert Simulated().step(step) == Again(after)
+        assert Simulated().step(step) == Again(early)
 
 
 def test_a_person_is_told_what_to_do(instance: Instance) -> None:
@@ -128,6 +125,6 @@ def test_a_simulation_says_that_it_was_one(instance: Instance) -> None:
         steps.take(event.pk, "worker", now + timedelta(seconds=second))
     event.refresh_from_db()
     assert event.status == EventStatus.SUCCEEDED and event.result.startswith(
-        "Simulated: nothing was really done."
+        "Simulated: nothing was really done, as if"
     )
     assert event.measured_seconds == pytest.approx(impact_of(event), abs=0.2)
