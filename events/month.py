@@ -40,6 +40,15 @@ class Entry:
         return self.event.status == EventStatus.WAITING
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A blackout on one day: from and until when; None where it lasts from before, or beyond the day."""
+
+    row: Blackout
+    since: datetime | None
+    until: datetime | None
+
+
 @dataclass(slots=True)
 class Day:
     date: date
@@ -47,7 +56,7 @@ class Day:
     is_today: bool = False
     entries: list[Entry] = field(default_factory=list)
     more: int = 0
-    closed: list[Blackout] = field(default_factory=list)
+    closed: list[Closed] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -126,9 +135,15 @@ def closed_in(user: User, begins: datetime, ends: datetime) -> list[Blackout]:
     return list(rows)
 
 
-def touching(closed: Iterable[Blackout], day: date, zone: tzinfo) -> Iterable[Blackout]:
+def touching(closed: Iterable[Blackout], day: date, zone: tzinfo) -> Iterable[Closed]:
     begins, ends = midnight(day, zone), midnight(day + timedelta(days=1), zone)
-    return (one for one in closed if one.starts_at < ends and one.ends_at > begins)
+    for one in closed:
+        if one.starts_at < ends and one.ends_at > begins:
+            yield Closed(
+                one,
+                one.starts_at if one.starts_at > begins else None,
+                one.ends_at if one.ends_at < ends else None,
+            )
 
 
 def midnight(day: date, zone: tzinfo) -> datetime:

@@ -19,6 +19,7 @@ ARTEFACTS = ROOT / "test-results" / "browser"
 """Pictures of what the tests have seen; git ignores the folder."""
 # One for each test that needs an account of its own.
 PEOPLE = (
+    "luisa",
     "olivia",
     "noah",
     "mira",
@@ -35,6 +36,8 @@ PEOPLE = (
     "wanda",
     "elena",
     "emil",
+    "hedda",
+    "hugo",
 )
 
 NewVisitor = Callable[..., Visitor]

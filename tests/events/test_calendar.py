@@ -122,6 +122,7 @@ def test_blackouts_of_all_and_of_ones_own(browser: Client, account: Account, wor
     touched = [day for day, text in days.items() if "stocktaking" in text]
     assert touched == ["2026-03-10", "2026-03-11"]  # it ends as the 12th begins in Berlin
     assert "eu-central" in days["2026-03-10"] and "Payments" in days["2026-03-10"]
+    assert "from 01:00" in days["2026-03-10"] and "all day" in days["2026-03-11"]
     assert not any("secret plans" in text for text in days.values())
 
 
