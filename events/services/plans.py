@@ -86,6 +86,12 @@ class Row:
     refusal: ServiceError | None = None
 
     @property
+    def reason(self) -> str:
+        """Why it gets no event, without the sentence that says so."""
+        message = self.refusal.message if self.refusal else ""
+        return message.removesuffix(NOTHING).removesuffix(rules.NOTHING).strip()
+
+    @property
     def notice_text(self) -> str:
         return rules.duration_text(self.notice)
 

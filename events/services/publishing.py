@@ -113,7 +113,7 @@ def left_out_values(row: Row) -> dict[str, str]:
         "instance": row.instance.public_id,
         "name": row.instance.name,
         "id": row.refusal.id,
-        "message": row.refusal.message,
+        "message": row.reason,
     }
 
 

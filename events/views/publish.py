@@ -134,7 +134,7 @@ def _summary(plan: Plan) -> Summary:
     rows = plan.published
     times = [row.switch_at for row in rows if row.switch_at is not None]
     refusals = Counter(row.refusal.id for row in plan.left_out if row.refusal)
-    examples = {row.refusal.id: row.refusal.message for row in plan.left_out if row.refusal}
+    examples = {row.refusal.id: row.reason for row in plan.left_out if row.refusal}
     return Summary(
         published=len(rows),
         left_out=len(plan.left_out),

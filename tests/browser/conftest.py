@@ -38,6 +38,8 @@ PEOPLE = (
     "emil",
     "hedda",
     "hugo",
+    "hedda",
+    "hugo",
 )
 
 NewVisitor = Callable[..., Visitor]

@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils import timezone
 
 from events.choices import EventStatus
-from events.models import Campaign, Event, EventType
+from events.models import BulkChange, Campaign, Event, EventType
 from portal.models import Account, Endpoint, Instance, UserProfile
 from portal.services import windows
 from tests.portal.world import World, make_instance
@@ -195,6 +195,24 @@ class TestCampaigns:
         assert "1–1 of 1 events" in few
         listed = text(client.get("/events/campaigns/"))
         assert "Rack 4" in listed and "Succeeded 1" in listed and "by staff" in listed
+
+    def test_all_that_are_open_are_cancelled_over_a_preview(self, client: Client, account: Account) -> None:
+        every_day(account)
+        for name in ("a", "b", "c"):
+            make_instance(account, name)
+        client.post(URL, entered(step="publish", region="eu-central", name="a"))
+        client.post(URL, entered(step="publish", region="eu-central", name="b"))
+        campaign = Campaign.objects.latest("pk")
+        count = campaign.events.count()
+        page = client.get(campaign.get_absolute_url())
+        assert f"Cancel {count} open event" in text(page)
+        sent = hidden(page)
+        asked = client.post("/events/bulk/", sent)
+        assert "reason" in text(asked).lower()
+        plan = client.post("/events/bulk/", sent | {"planned": "1", "reason": "The rack stays."})
+        change = BulkChange.objects.get()
+        assert plan.headers["Location"] == change.get_absolute_url()
+        assert {row.event.campaign for row in change.rows.all()} == {campaign} and change.total == count
 
     def test_a_constant_number_of_queries(
         self, client: Client, account: Account, django_assert_max_num_queries: Any

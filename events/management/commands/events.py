@@ -183,7 +183,7 @@ class Command(BaseCommand):
     def _plan_line(self, row: Row) -> None:
         name = f"{row.instance.public_id}  {row.instance.name}"
         if row.refusal:
-            self.stdout.write(f"{name}: left out: {row.refusal}")
+            self.stdout.write(f"{name}: left out: {row.reason} {row.refusal.advice}".rstrip())
             return
         when = _text(row.switch_at) if row.switch_at else "its owner chooses a time"
         told = ", ".join(one.name for one in row.told) or "nobody"
