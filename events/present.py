@@ -194,6 +194,11 @@ class EventView:
         return getattr(self.event.instance, "endpoint", None)
 
     @property
+    def needs_advice(self) -> bool:
+        """Whether its own advice leaves out what holds for all: the domain name, and no DNS cache (R16)."""
+        return "DNS" not in self.event.advice
+
+    @property
     def has_raw_ip(self) -> bool:
         """Clients that use the address instead of a name are cut off when it changes (R16)."""
         return self.endpoint is not None and self.endpoint.is_raw_ip

@@ -43,6 +43,15 @@ class Consequence:
     refusal: ServiceError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LastChange:
+    """Who was quicker."""
+
+    who: str
+    via: str
+    at: datetime
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 def event_reschedule(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     """The form; with `preview` in the POST it says what the choice would lead to, and changes nothing."""
@@ -198,8 +207,12 @@ def _changed(request: HtmxHttpRequest, public_id: str, by: By, error: ServiceErr
     return _form(request, event, by, _empty_form(event), status=error.status, **more)
 
 
-def _last_change(event: Event) -> AuditEntry | None:
+def _last_change(event: Event) -> LastChange | None:
     """Of its time or status, by somebody else or by oneself in another window."""
     actions = ("event.rescheduled", "event.postponed", "event.cancelled", "event.started")
     rows = AuditEntry.objects.filter(object_type="event", object_id=event.public_id, action__in=actions)
-    return rows.order_by("-at", "-pk").first()
+    row = rows.order_by("-at", "-pk").first()
+    if row is None:
+        return None
+    who = row.actor_name or str(row.details.get("contact") or "the system")
+    return LastChange(who, str(row.details.get("via", "")), row.at)

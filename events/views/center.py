@@ -38,8 +38,8 @@ PAST_COLUMNS: Final = (
     Column("instance", "Instance", ("instance_name",)),
     Column("finished", "Ended", ("finished_at",)),
     Column("status", "Result", ("status", "finished_at")),
-    Column("measured", "Impact", ("measured_seconds",)),
     Column("level", "Level", ("level", "finished_at")),
+    Column("measured", "Impact", ("measured_seconds",)),
 )
 SEARCH: Final = (
     "instance_name",

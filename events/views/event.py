@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.http import HttpResponse
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from events import present, timeline
 from events.models import Event
-from events.services import scheduling
-from events.services.by import may_handle
+from events.services import scheduling, telling
+from events.services.by import may_handle, may_publish
 from events.views import execution
-from events.views.common import STOP_POLLING, person, url_if_there, visible_event
+from events.views.common import STOP_POLLING, person, visible_event
 from portal.htmx import HtmxHttpRequest, render_page, wants_fragment
-from portal.services import contacts, windows
+from portal.services import windows
 from portal.services.permissions import role_in
 
 LINES: Final = 200
@@ -52,9 +54,18 @@ def _frame(request: HtmxHttpRequest, event: Event) -> dict[str, Any]:
     found: dict[str, Any] = {
         # Staff who look after events need not be members of the account: its pages are closed to them.
         "is_member": role_in(request.user, event.account) is not None,
-        "campaign_url": url_if_there("event_campaign", event.campaign.public_id) if event.campaign else "",
+        "campaign_url": _campaign_url(request, event),
     }
     if instance is not None and event.is_open:
         row = windows.rows_for([instance]).get(instance.pk)
-        found |= {"window": row, "told": contacts.told_for(instance), "asks_told": True}
+        found |= {"window": row, "told": telling.contacts_in_order(event), "asks_told": True}
     return found
+
+
+def _campaign_url(request: HtmxHttpRequest, event: Event) -> str:
+    """Its page is for those who publish; others see its events in the list."""
+    if event.campaign is None:
+        return ""
+    if may_publish(request.user):
+        return event.campaign.get_absolute_url()
+    return f"{reverse('event_list')}?{urlencode({'q': event.campaign.public_id})}"

@@ -109,7 +109,7 @@ def test_from_the_prompt_to_another_time_and_the_history(
     consequence = page.locator("#consequence")
     expect(consequence).to_contain_text(f"{wanted:%Y-%m-%d %H:%M}")
     expect(consequence).to_contain_text("outside the maintenance window")
-    expect(consequence).to_contain_text("time 1 of 2")
+    expect(consequence).to_contain_text("Deferral 1 of 2")
     look(elena, picture, "event-reschedule")
     page.get_by_role("button", name="Reschedule").click()
     expect(page.locator(".messages")).to_contain_text(f"{wanted:%Y-%m-%d %H:%M}")
