@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from playwright.sync_api import TimeoutError as NothingCame
 from playwright.sync_api import expect
 
 from .conftest import NewVisitor
@@ -37,7 +38,7 @@ ConnectionTemplate.objects.create(account=account, name="Sessions, direct", host
 campaign = Campaign.objects.create(name="Out of rack 14", type=EventType.objects.get(code="instance-migration"))
 make_event(sessions, campaign=campaign)
 make_event(sessions, "network-upgrade-zone", switch_at=now + timedelta(days=4, minutes=5), campaign=campaign)
-make_event(cart, "minor-version", switch_at=None, deadline=now + timedelta(days=5), version_from="7.2.5", version_to="7.2.8", executor="simulated")
+make_event(cart, "minor-version", switch_at=None, deadline=now + timedelta(days=5), version_from="7.2.5", version_to="7.2.8", executor="simulated", preparation_seconds=2)
 make_event(stock, "vulnerability-fix", switch_at=now + timedelta(hours=20), deadline=now + timedelta(hours=60), version_from="7.0.11", version_to="7.0.15", release_notes="https://example.org/notes")
 make_event(stock, "configuration-change", switch_at=now + timedelta(days=6), may_cancel=True)
 past = dict(status=EventStatus.SUCCEEDED, measured_seconds=4.2, finished_at=now - timedelta(days=3), started_at=now - timedelta(days=3, minutes=20))
@@ -137,6 +138,22 @@ def test_from_the_prompt_to_another_time_and_the_history(
     expect(page.locator("main")).to_contain_text("no notes")
     expect(page.locator("main")).to_contain_text("Simulated")
     look(elena, picture, "event-waiting")
+
+    # Now: the page shows how it is carried out, without being loaded again, and asks no more at the end.
+    page.get_by_role("link", name="Choose a time").click()
+    page.get_by_label("Now", exact=True).check()
+    page.get_by_role("button", name="Choose this time").click()
+    live = page.locator("#live")
+    opened = elena.navigations
+    expect(live).to_contain_text("In progress since", timeout=60_000)
+    expect(live.locator(".stages")).to_be_visible()
+    picture(elena, "event-running", full_page=True)
+    expect(live).to_contain_text("Done: clients were affected for", timeout=90_000)
+    expect(page.locator("#timeline")).to_contain_text("Stage done")
+    expect(page.get_by_role("link", name="Reschedule")).to_have_count(0)
+    assert elena.navigations == opened
+    with pytest.raises(NothingCame), page.expect_request("**", timeout=3000):
+        pass
     page.goto("/events/?q=configuration")
     table.get_by_role("link", name="Configuration change").click()
     page.get_by_role("link", name="Cancel…").click()
@@ -148,10 +165,10 @@ def test_from_the_prompt_to_another_time_and_the_history(
     )
 
     page.goto("/events/history/")
-    expect(table.locator("tbody tr")).to_have_count(3)
+    expect(table.locator("tbody tr")).to_have_count(4)
     look(elena, picture, "event-history")
     page.locator("#list-when").select_option(label="in the last 7 days")
-    expect(table.locator("tbody tr")).to_have_count(2)
+    expect(table.locator("tbody tr")).to_have_count(3)
     table.get_by_role("link", name="Instance migration").click()
     expect(page.locator("#live")).to_contain_text("clients were affected for 4.2 s")
     look(elena, picture, "event-done")
