@@ -39,6 +39,11 @@ class Entry:
     def is_deadline(self) -> bool:
         return self.event.status == EventStatus.WAITING
 
+    @property
+    def is_utc(self) -> bool:
+        """Whether the reader's clock shows UTC at that time."""
+        return timezone.localtime(self.at).utcoffset() == timedelta(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Closed:
