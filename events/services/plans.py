@@ -30,6 +30,7 @@ from portal.models import Instance, MaintenanceWindow
 from portal.services.quiet import end_of_quiet_hours
 from portal.services.reach import Reached, reached_by
 from portal.services.windows import rows_for
+from portal.windows import Window
 
 CHUNK: Final = 1000
 LEAD: Final = timedelta(hours=4)
@@ -119,15 +120,21 @@ def plan_of(draft: Draft, now: datetime, *, lock: bool = False) -> Plan:
     terms = terms_of(draft, now, len(keys))
     around = surroundings({region for _, region in keys}, now, terms.deadline, lock=lock)
     rows: list[Row] = []
+    places: Places = {}
     given = draft.switch_at.replace(microsecond=0) if draft.switch_at else None
     for begin in range(0, len(keys), CHUNK):
         for one in _known([pk for pk, _ in keys[begin : begin + CHUNK]]):
-            row = _row(terms, one, given, around)
+            row = _row(terms, one, given, around, places)
             rows.append(row)
             if row.refusal is None and row.switch_at is not None:
                 _take(around, row, terms)
                 given = given and given + draft.stagger
     return Plan(terms, rows, _digest(terms, rows))
+
+
+Places = dict[tuple[Window | None, str, int | None], datetime | None]
+"""What was found last for an instance of this window, region and account. While a plan is made places are only taken: the next such
+instance finds none before it, and need not look from the beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +157,12 @@ def _known(keys: Sequence[int]) -> Iterator[Known]:
         yield Known(one, windows.get(one.pk), reached[one.pk], unfinished.get(one.pk, ()))
 
 
-def _row(terms: Terms, known: Known, given: datetime | None, around: rules.Surroundings) -> Row:
+def _row(
+    terms: Terms, known: Known, given: datetime | None, around: rules.Surroundings, places: Places
+) -> Row:
     instance, kind = known.instance, terms.type
     warnings: list[Caution] = []
-    moment = given or _proposed(terms, known, around, warnings)
+    moment = given or _proposed(terms, known, around, places, warnings)
     has_versions = kind.shows_versions
     row = Row(
         instance=instance,
@@ -195,13 +204,13 @@ def _instance_refusal(terms: Terms, row: Row) -> ServiceError | None:
 
 
 def _proposed(
-    terms: Terms, known: Known, around: rules.Surroundings, warnings: list[Caution]
+    terms: Terms, known: Known, around: rules.Surroundings, places: Places, warnings: list[Caution]
 ) -> datetime | None:
     facts, row = terms.facts(known.instance), known.window
     if terms.is_urgent:
-        return _soonest(terms, facts, row, around)
+        return _soonest(terms, facts, row, around, places)
     not_before = _rounded(terms.now + max(terms.type.notice, terms.preparation))
-    moment = rules.propose(facts, row.window, around, not_before=not_before) if row else None
+    moment = _in_window(facts, row.window, around, places, not_before) if row else None
     if moment is not None:
         return moment
     if not terms.may_change:
@@ -215,14 +224,34 @@ def _proposed(
 
 
 def _soonest(
-    terms: Terms, facts: rules.Facts, row: MaintenanceWindow | None, around: rules.Surroundings
+    terms: Terms,
+    facts: rules.Facts,
+    row: MaintenanceWindow | None,
+    around: rules.Surroundings,
+    places: Places,
 ) -> datetime:
     not_before = max(min(_rounded(terms.now + max(LEAD, terms.preparation)), terms.deadline), facts.earliest)
     if row is not None and not row.is_general:
-        moment = rules.propose(facts, row.window, around, not_before=not_before)
+        moment = _in_window(facts, row.window, around, places, not_before)
         if moment is not None:
             return moment
-    return around.next_free(facts, not_before, terms.deadline) or not_before
+    key = (None, facts.region, facts.account_id)
+    free = around.next_free(facts, places.get(key) or not_before, terms.deadline)
+    places[key] = free or terms.deadline
+    return free or not_before
+
+
+def _in_window(
+    facts: rules.Facts, window: Window, around: rules.Surroundings, places: Places, not_before: datetime
+) -> datetime | None:
+    key = (window, facts.region, facts.account_id)
+    if key in places:
+        found = places[key]
+        if found is None:
+            return None
+        not_before = found
+    places[key] = rules.propose(facts, window, around, not_before=not_before)
+    return places[key]
 
 
 def _rounded(moment: datetime) -> datetime:
