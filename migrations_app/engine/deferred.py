@@ -20,6 +20,7 @@ from migrations_app.engine.checkpoint import checkpoint_key, deferred_key, repai
 from migrations_app.engine.client import Client, Command
 from migrations_app.engine.endpoint import Endpoint
 from migrations_app.engine.protocol.resp import Reply, ReplyError
+from migrations_app.engine.rdb.base import arguments
 from migrations_app.engine.rdb.convert import stamped
 from migrations_app.engine.rdb.rewrite import rewriter_for
 
@@ -368,7 +369,7 @@ def restore(
             raise errors.UnsupportedData(
                 f"key {key[:128]!r} has to be read again, and its value (type {kind}) cannot be expressed on the target ({able})"
             )
-        return [[b"DEL", key], *rewriter.feed(body[1:]), *rewriter.finish(), *expire]
+        return [[b"DEL", key], *arguments([*rewriter.feed(body[1:]), *rewriter.finish()]), *expire]
     if not able.knows("ABSTTL"):
         return [[b"RESTORE", key, b"0", stamped(body, stamp), b"REPLACE"], *expire]
     return [[b"RESTORE", key, b"%d" % expiry, stamped(body, stamp), b"REPLACE", b"ABSTTL"]]

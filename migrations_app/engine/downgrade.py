@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.errors import UnsupportedData
+from migrations_app.engine.rdb.base import arguments
 from migrations_app.engine.rdb.convert import stamped
 from migrations_app.engine.rdb.rewrite import rewriter_for
 from migrations_app.engine.rdb.stream import touch_consumer
@@ -184,7 +185,8 @@ class Downgrade:
         rewriter = rewriter_for(kind, key, target=self._target, stamp=self._stamp)
         if rewriter is None:
             self._refuse(args, f"the target does not know values of type {kind}")
-        commands = [[b"DEL", key], *rewriter.feed(payload[1:-10]), *rewriter.finish()]
+        built = arguments([*rewriter.feed(payload[1:-10]), *rewriter.finish()])
+        commands = [[b"DEL", key], *built]
         if int(ttl):
             absolute = any(option.upper() == b"ABSTTL" for option in options)
             commands.append([b"PEXPIREAT" if absolute else b"PEXPIRE", key, ttl])

@@ -45,6 +45,9 @@ _crc64 = anycrc.Model("CRC64-REDIS").calc
 MAX_LENGTH: Final = 1 << 40  # no length on the wire is near this; a larger one is damage
 _MAX = cython.declare(cython.ulonglong, MAX_LENGTH)
 _LZF: Final = 3
+_PACKED_MOST = cython.declare(
+    cython.Py_ssize_t, 1 << 20
+)  # bytes of a node whose elements are taken apart by compiled code
 
 
 def crc64(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
@@ -554,10 +557,11 @@ class Rewriting(Protocol):
     """Takes a serialised value in pieces and gives the commands that build it; `note` says what they cannot carry."""
 
     note: str
+    encoded: bool  # whether commands may come as RESP
 
-    def feed(self, piece: bytes) -> list[list[bytes]]: ...
+    def feed(self, piece: bytes) -> Sequence[list[bytes] | bytes]: ...
 
-    def finish(self) -> list[list[bytes]]: ...
+    def finish(self) -> Sequence[list[bytes] | bytes]: ...
 
 
 class SnapshotPlan:
@@ -1620,6 +1624,7 @@ class SnapshotKernel:
         rewriter = plan.rewriter(self._kind, self._staged)
         if rewriter is None:
             return False
+        rewriter.encoded = COMPILED
         self._expiry, _, wanted = self._attributes(batch)
         self._rewriting = True
         self._rewriter = rewriter if wanted else None
@@ -1637,7 +1642,7 @@ class SnapshotKernel:
 
     def _end_rewriting(self, batch: SnapshotBatch) -> None:
         if self._rewriter is not None:
-            commands = self._rewriter.finish()
+            commands = list(self._rewriter.finish())
             if self._rewriter.note:
                 batch.notes.append(self._rewriter.note)
             assert self._key is not None
@@ -1648,11 +1653,11 @@ class SnapshotKernel:
             self._commands(commands, batch)
         self._rewriting, self._rewriter, self._expiry = False, None, 0
 
-    def _commands(self, commands: list[list[bytes]], batch: SnapshotBatch) -> None:
+    def _commands(self, commands: Sequence[list[bytes] | bytes], batch: SnapshotBatch) -> None:
         if commands and self._sent_database != self.database:
             self._select(batch)
         for args in commands:
-            batch.data.append(encode(*args))
+            batch.data.append(args if isinstance(args, bytes) else encode(*args))
         batch.commands += len(commands)
 
     # A value that is one long string goes through while it arrives: header first, checksum as it goes.
@@ -1695,6 +1700,224 @@ def module_name(buf: bytes | bytearray, pos: int, end: int) -> str:
     number, _ = read_length(buf, pos, end)
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     return "".join(letters[number >> (10 + 6 * place) & 0x3F] for place in range(8, -1, -1))
+
+
+# --- the elements of packed nodes as arguments ------------------------------------------------------------------------
+
+
+@cython.cclass
+class Packer:
+    """Makes arguments of the elements of a listpack or ziplist, without an object for each. Compiled only: `pack` says False where it cannot,
+    also for what is damaged, and `rdb.packed` does the same or says what is wrong.
+    """
+
+    data = cython.declare(bytes, visibility="readonly")  # bulk strings, one behind the other
+    count = cython.declare(cython.Py_ssize_t, visibility="readonly")
+    size = cython.declare(cython.Py_ssize_t, visibility="readonly")  # bytes of the elements alone
+    _out: cython.p_uchar
+    _room: cython.Py_ssize_t
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.count = 0
+        self.size = 0
+        self._room = 0
+        if cython.compiled:
+            self._out = cython.NULL
+
+    def __dealloc__(self) -> None:
+        free(self._out)
+
+    def pack(self, node: bytes, ziplist: bool) -> bool:
+        """Fill `data`, `count` and `size` from a node."""
+        if not cython.compiled or len(node) > _PACKED_MOST:
+            return False
+        # No element becomes longer than this: one byte of a listpack, with its length behind it, becomes at most nine.
+        room: cython.Py_ssize_t = 9 * len(node) + 64
+        if self._room < room:
+            free(self._out)
+            self._out = cython.cast(cython.p_uchar, malloc(room))
+            if self._out == cython.NULL:
+                self._room = 0
+                raise MemoryError
+            self._room = room
+        p: cython.p_uchar = node
+        end: cython.Py_ssize_t = len(node)
+        packed: cython.bint = ziplist
+        at: cython.Py_ssize_t
+        with cython.nogil:
+            at = self._ziplist(p, end) if packed else self._listpack(p, end)
+        if at < 0:
+            return False
+        self.data = PyBytes_FromStringAndSize(cython.cast(cython.p_char, self._out), at)
+        return True
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _listpack(self, p: cython.p_uchar, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        pos: cython.Py_ssize_t = 6
+        at: cython.Py_ssize_t = 0
+        start: cython.Py_ssize_t
+        size: cython.Py_ssize_t
+        first: cython.int
+        number: cython.longlong
+        self.count = 0
+        self.size = 0
+        while pos < end and p[pos] != 0xFF:
+            first = p[pos]
+            size = -1
+            number = 0
+            start = pos + 1
+            if first < 0x80:
+                number = first
+            elif first < 0xC0:
+                size = first & 0x3F
+            elif first < 0xE0:
+                if pos + 1 >= end:
+                    return -1
+                number = (first & 0x1F) << 8 | p[pos + 1]
+                if number >= 0x1000:
+                    number -= 0x2000
+                start = pos + 2
+            elif first < 0xF0:
+                if pos + 1 >= end:
+                    return -1
+                size = (first & 0x0F) << 8 | p[pos + 1]
+                start = pos + 2
+            elif first == 0xF0:
+                if pos + 5 > end:
+                    return -1
+                size = (
+                    cython.cast(cython.Py_ssize_t, p[pos + 4]) << 24
+                    | cython.cast(cython.Py_ssize_t, p[pos + 3]) << 16
+                    | cython.cast(cython.Py_ssize_t, p[pos + 2]) << 8
+                    | cython.cast(cython.Py_ssize_t, p[pos + 1])
+                )
+                start = pos + 5
+            elif first <= 0xF4:
+                start = pos + 1 + (8 if first == 0xF4 else first - 0xEF)
+                if start > end:
+                    return -1
+                number = _little(p, pos + 1, start - pos - 1)
+            else:
+                return -1
+            if size >= 0:
+                if size > end - start:
+                    return -1
+                at = _put_bulk(self._out, at, p + start, size)
+                start += size
+                self.size += size
+            else:
+                at = self._number(at, number)
+            size = start - pos  # the element goes before its own length
+            pos = start + (
+                1
+                if size <= 127
+                else 2
+                if size < 16383
+                else 3
+                if size < 2097151
+                else 4
+                if size < 268435455
+                else 5
+            )
+            if pos >= end:
+                return -1
+            self.count += 1
+        return at if pos < end else -1
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _ziplist(self, p: cython.p_uchar, end: cython.Py_ssize_t) -> cython.Py_ssize_t:
+        pos: cython.Py_ssize_t = 10
+        at: cython.Py_ssize_t = 0
+        start: cython.Py_ssize_t
+        size: cython.Py_ssize_t
+        first: cython.int
+        self.count = 0
+        self.size = 0
+        while pos < end and p[pos] != 0xFF:
+            pos += 5 if p[pos] == 0xFE else 1
+            if pos >= end:
+                return -1
+            first = p[pos]
+            size = -1
+            if first < 0x40:
+                size = first
+                start = pos + 1
+            elif first < 0x80:
+                if pos + 1 >= end:
+                    return -1
+                size = (first & 0x3F) << 8 | p[pos + 1]
+                start = pos + 2
+            elif first < 0xC0:
+                if pos + 5 > end:
+                    return -1
+                size = (
+                    cython.cast(cython.Py_ssize_t, p[pos + 1]) << 24
+                    | cython.cast(cython.Py_ssize_t, p[pos + 2]) << 16
+                    | cython.cast(cython.Py_ssize_t, p[pos + 3]) << 8
+                    | cython.cast(cython.Py_ssize_t, p[pos + 4])
+                )
+                start = pos + 5
+            elif 0xF1 <= first <= 0xFD:
+                at = self._number(at, (first & 0x0F) - 1)
+                self.count += 1
+                pos += 1
+                continue
+            else:
+                start = (
+                    8
+                    if first == 0xE0
+                    else 4
+                    if first == 0xD0
+                    else 3
+                    if first == 0xF0
+                    else 2
+                    if first == 0xC0
+                    else 1
+                )
+                if start == 1 and first != 0xFE:
+                    return -1
+                if pos + 1 + start >= end:
+                    return -1
+                at = self._number(at, _little(p, pos + 1, start))
+                self.count += 1
+                pos += 1 + start
+                continue
+            if size >= end - start:
+                return -1
+            at = _put_bulk(self._out, at, p + start, size)
+            self.count += 1
+            self.size += size
+            pos = start + size
+        return at if pos < end else -1
+
+    @cython.cfunc
+    @cython.nogil
+    @cython.exceptval(check=False)
+    def _number(self, at: cython.Py_ssize_t, number: cython.longlong) -> cython.Py_ssize_t:
+        """An integer as a bulk string."""
+        digits = cython.declare(cython.uchar[24])
+        size: cython.Py_ssize_t = _put_number(cython.cast(cython.p_uchar, digits), 0, number)
+        self.size += size
+        return _put_bulk(self._out, at, cython.cast(cython.p_uchar, digits), size)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _little(p: cython.p_uchar, pos: cython.Py_ssize_t, size: cython.Py_ssize_t) -> cython.longlong:
+    """A signed little-endian integer of 1 to 8 bytes. Compiled only."""
+    number: cython.ulonglong = 0
+    place: cython.Py_ssize_t
+    for place in range(size):
+        number |= cython.cast(cython.ulonglong, p[pos + place]) << (8 * place)
+    if size < 8 and p[pos + size - 1] & 0x80:
+        number |= (0 - cython.cast(cython.ulonglong, 1)) << (8 * size)
+    return cython.cast(cython.longlong, number)
 
 
 # --- replies ----------------------------------------------------------------------------------------------------------

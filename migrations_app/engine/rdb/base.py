@@ -6,12 +6,17 @@ and gives the commands that build the same value; the caller deletes the key bef
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from migrations_app.engine.errors import SnapshotError
 from migrations_app.engine.kernel import read_length, read_string, string_extent
 
-Command = list[bytes]
+Command = list[bytes] | bytes  # its arguments; or it as RESP, for who has set `encoded`
+
+
+def arguments(commands: Iterable[Command]) -> list[list[bytes]]:
+    """Of a rewriter that is not asked to encode them."""
+    return [command for command in commands if not isinstance(command, bytes)]
 
 
 class More(Exception):
@@ -29,6 +34,7 @@ class Rewriter:
     def __init__(self, key: bytes) -> None:
         self.key = key
         self.note = ""
+        self.encoded = False
         self.step: Callable[[], None] | None = None
         self._buf = b""
         self._pos = 0

@@ -8,8 +8,9 @@ from typing import Final
 
 from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.errors import SnapshotError, UnsupportedData
-from migrations_app.engine.kernel import module_name
-from migrations_app.engine.rdb.base import Rewriter
+from migrations_app.engine.kernel import Packer, module_name
+from migrations_app.engine.protocol.resp import encode
+from migrations_app.engine.rdb.base import Command, Rewriter
 from migrations_app.engine.rdb.convert import StreamConverter
 from migrations_app.engine.rdb.packed import listpack, ziplist
 from migrations_app.engine.rdb.stream import StreamRewriter
@@ -30,6 +31,8 @@ class ElementsRewriter(Rewriter):
         self._header = header  # bytes before the count
         self._left = 0
         self._args: list[bytes] = []
+        self._parts: list[bytes] = []  # instead of them, where commands are encoded: bulk strings
+        self._count_of_args = 0
         self._bytes = 0
         self.expiries: dict[int, list[bytes]] = {}  # ms → fields, of the open chunk
         self.step = self._count
@@ -47,15 +50,32 @@ class ElementsRewriter(Rewriter):
 
     def add(self, args: list[bytes]) -> None:
         """Arguments of one element, for the open command."""
-        self._args += args
-        self._bytes += sum(map(len, args))
-        if len(self._args) >= _CHUNK_ELEMENTS or self._bytes >= _CHUNK_BYTES:
+        if self.encoded:
+            self._parts += [b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args]
+        else:
+            self._args += args
+        self._added(len(args), sum(map(len, args)))
+
+    def add_packed(self, packer: Packer) -> None:
+        """The same for elements that are encoded already."""
+        self._parts.append(packer.data)
+        self._added(packer.count, packer.size)
+
+    def _added(self, count: int, size: int) -> None:
+        self._count_of_args += count
+        self._bytes += size
+        if self._count_of_args >= _CHUNK_ELEMENTS or self._bytes >= _CHUNK_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        if self._args:
+        if self._parts:
+            head = encode(self._command, self.key).partition(b"\r\n")[2]
+            self._out.append(b"*%d\r\n%b%b" % (2 + self._count_of_args, head, b"".join(self._parts)))
+            self._parts = []
+        elif self._args:
             self.emit(self._command, self.key, *self._args)
-            self._args, self._bytes = [], 0
+            self._args = []
+        self._count_of_args = self._bytes = 0
         for at, fields in self.expiries.items():
             self.emit(b"HPEXPIREAT", self.key, b"%d" % at, b"FIELDS", b"%d" % len(fields), *fields)
         self.expiries = {}
@@ -81,17 +101,28 @@ def _scored_text(reader: ElementsRewriter) -> list[bytes]:
     return [special[size] if size in special else reader.raw(size), member]
 
 
-def _ziplist_node(reader: ElementsRewriter) -> list[bytes]:
-    return list(ziplist(reader.string()))
+class ListRewriter(ElementsRewriter):
+    """Lists of packed nodes: each node adds its elements at once."""
 
+    def __init__(self, key: bytes, *, ziplists: bool) -> None:
+        super().__init__(key, b"RPUSH", _one)
+        self._ziplists = ziplists
+        self._packer = Packer()
 
-def _quicklist_node(reader: ElementsRewriter) -> list[bytes]:
-    container, node = reader.length(), reader.string()
-    if container == 1:
-        return [node]
-    if container != 2:
-        raise SnapshotError(f"the snapshot is damaged: a list node of kind {container} does not exist")
-    return list(listpack(node))
+    def _next(self) -> None:
+        container = 2 if self._ziplists else self.length()
+        node = self.string()
+        if container == 1:
+            self.add([node])
+        elif container != 2:
+            raise SnapshotError(f"the snapshot is damaged: a list node of kind {container} does not exist")
+        elif self.encoded and self._packer.pack(node, self._ziplists):
+            self.add_packed(self._packer)
+        else:
+            self.add(list(ziplist(node) if self._ziplists else listpack(node)))
+        self._left -= 1
+        if not self._left:
+            self.step = None
 
 
 class PackedRewriter(Rewriter):
@@ -206,7 +237,7 @@ class Refusal(Rewriter):
         self._kind = kind
         self._target = target
 
-    def feed(self, piece: bytes) -> list[list[bytes]]:
+    def feed(self, piece: bytes) -> list[Command]:
         if self._kind == 7:
             what = (
                 f"a value of the module {module_name(piece, 0, len(piece))}, which the target does not have"
@@ -242,6 +273,8 @@ def rewriter_for(kind: int, key: bytes, *, target: Abilities, stamp: int) -> Rew
         return _RedisHashRewriter(key, target)
     if kind == 25:
         return _RedisPackedHashRewriter(key, target)
+    if kind in (14, 18):
+        return ListRewriter(key, ziplists=kind == 14)
     if kind == 16:
         return PackedRewriter(key, b"HMSET", 2, listpack)
     if kind == 17:
@@ -254,8 +287,6 @@ def rewriter_for(kind: int, key: bytes, *, target: Abilities, stamp: int) -> Rew
         3: (b"ZADD", _scored_text),
         4: (b"HMSET", _pair),
         5: (b"ZADD", _scored),
-        14: (b"RPUSH", _ziplist_node),
-        18: (b"RPUSH", _quicklist_node),
         22: (b"HMSET", _FieldExpiry(target, valkey=True)),
     }
     return ElementsRewriter(key, *makers[kind]) if kind in makers else None
