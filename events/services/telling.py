@@ -19,15 +19,15 @@ from django.utils import timezone
 
 from events import digests, messages
 from events.choices import LogLevel, OccasionKind
-from events.models import Event, EventLogEntry, Occasion
+from events.models import Event, EventLogEntry, EventType, Occasion
 from events.services import occasions
 from events.services.background import Background, contacts_of, load
 from events.services.holding import is_due_still
 from events.wording import Case, is_urgent, what
 from portal.choices import Category
-from portal.models import Contact
+from portal.models import Account, Contact
 from portal.patience import patient
-from portal.services.notifications import Message, Telling, tell_many
+from portal.services.notifications import RUNG_AT_ONCE, Message, Telling, tell_many
 from portal.services.reach import Reached
 
 log = structlog.get_logger(__name__)
@@ -38,6 +38,8 @@ MANY: Final = 5
 LIMIT: Final = 2000
 CHUNK: Final = 50
 """Occasions that are told in one transaction, but for batches, which are not torn apart."""
+PROMPT: Final = 200
+"""Occasions of one run for whose messages workers are asked at once; the ticks ask for the others."""
 BUDGET: Final = 60.0
 """Seconds after which a job leaves the rest to the next one: the cluster ends one after 120."""
 SETTLED: Final = timedelta(seconds=10)
@@ -66,7 +68,7 @@ def tell_due(limit: int = LIMIT, *, now: datetime | None = None) -> int:
         groups = [one for one in _groups(limit, now or timezone.now()) if not failed.issuperset(one)]
         before = count
         for chunk in _chunks(groups):
-            count += _try(chunk, now, failed)
+            count += _try(chunk, now, failed, RUNG_AT_ONCE if count < PROMPT else 0)
             if time.monotonic() - begun > BUDGET:
                 occasions.ring()
                 return count
@@ -127,15 +129,15 @@ def _chunks(groups: Iterable[list[int]]) -> Iterator[list[list[int]]]:
 # --- Telling ----------------------------------------------------------------------------------------------------------
 
 
-def _try(chunk: list[list[int]], now: datetime | None, failed: set[int]) -> int:
+def _try(chunk: list[list[int]], now: datetime | None, failed: set[int], bells: int) -> int:
     """What is wrong with one occasion keeps nobody from hearing of the others."""
     try:
-        return _tell(chunk, now)
+        return _tell(chunk, now, bells)
     except OperationalError:
         raise  # it is the database that is not well: the next tick asks again
     except Exception:
         if len(chunk) > 1:
-            return sum(_try([group], now, failed) for group in chunk)
+            return sum(_try([group], now, failed, bells) for group in chunk)
         log.exception("telling.failed", occasions=chunk[0][:10])
         failed.update(chunk[0])
         return 0
@@ -143,7 +145,7 @@ def _try(chunk: list[list[int]], now: datetime | None, failed: set[int]) -> int:
 
 @patient
 @transaction.atomic
-def _tell(groups: list[list[int]], now: datetime | None) -> int:
+def _tell(groups: list[list[int]], now: datetime | None, bells: int) -> int:
     """In one transaction."""
     rows = _locked(groups)
     if not rows:
@@ -157,7 +159,7 @@ def _tell(groups: list[list[int]], now: datetime | None) -> int:
         valid = [row for row in mine if is_due_still(row, behind)]
         holding += valid
         tellings += _tellings(valid, behind)
-    tell_many(tellings, Category.MAINTENANCE)
+    tell_many(tellings, Category.MAINTENANCE, bells=bells)
     _settle(list(rows.values()), holding, now)
     behind.follow_up()
     _note_nobody([row.event for row in holding], behind)
@@ -178,14 +180,25 @@ def _locked(groups: Sequence[Sequence[int]]) -> dict[int, Occasion]:
     wanted = [pk for group in groups if group[0] in free for pk in group]
     if not wanted:
         return {}
-    return {
+    found = {
         row.pk: row
         for start in range(0, len(wanted), 5000)
         for row in untold.select_for_update(of=("self",))
         .filter(pk__in=wanted[start : start + 5000])
-        .select_related("event__type", "event__account", "event__instance__endpoint")
+        .select_related("event__instance__endpoint")
         .order_by("pk")
     }
+    _share([row.event for row in found.values()])
+    return found
+
+
+def _share(events: Sequence[Event]) -> None:
+    """Types and accounts are few: the events have the same ones, which a query for each row would load again and again."""
+    types = EventType.objects.in_bulk({event.type_id for event in events})
+    accounts = Account.objects.in_bulk({event.account_id for event in events})
+    for event in events:
+        event.type = types[event.type_id]
+        event.account = accounts[event.account_id]
 
 
 def _settle(rows: Sequence[Occasion], holding: Sequence[Occasion], now: datetime) -> None:

@@ -21,7 +21,7 @@ from portal.services.quiet import end_of_quiet_hours
 
 BATCH: Final = 500
 RUNG_AT_ONCE: Final = 50
-"""Of deliveries that are made together: beyond that each tick asks for what is due, and the broker is not flooded."""
+"""Of deliveries that are made together: the broker is not flooded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +156,13 @@ class Telling:
     urgent: bool = False
 
 
-def tell_many(tellings: Iterable[Telling], category: Category) -> list[Notification]:
-    """What `tell` does for each of them, in a constant number of queries per thousand. Returns what is new. Call it inside a transaction."""
+def tell_many(
+    tellings: Iterable[Telling], category: Category, *, bells: int = RUNG_AT_ONCE
+) -> list[Notification]:
+    """What `tell` does for each of them, in a constant number of queries per thousand. Returns what is new. Call it inside a transaction.
+
+    Workers are asked for the first so many deliveries; for the others the next ticks ask (deliveries.ring_due).
+    """
     chosen = {(one.contact.pk, one.occasion[:200]): one for one in tellings}
     named = dict(zip(_free_ids(len(chosen)), chosen.values(), strict=True))
     rows = [
@@ -179,9 +184,11 @@ def tell_many(tellings: Iterable[Telling], category: Category) -> list[Notificat
     for row in new:
         one = named[row.public_id]
         waiting += _deliveries(row, one.contact, one.channels)
+    ready = [row for row in waiting if row.status == DeliveryStatus.PENDING]
+    for later in ready[bells:]:
+        later.next_at = timezone.now()
     Delivery.objects.bulk_create(waiting, batch_size=BATCH)
-    bells = [row for row in waiting if row.status == DeliveryStatus.PENDING]
-    for bell in bells[:RUNG_AT_ONCE]:
+    for bell in ready[:bells]:
         ring_later(bell.pk)
     return new
 
