@@ -1,0 +1,91 @@
+"""A bulk change by a real cluster whose worker is killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.utils import timezone
+
+from events.choices import BulkAction, BulkStatus, OccasionKind
+from events.models import BulkChange, BulkRow, Event, Occasion
+from events.services import bulk
+from events.services.by import SYSTEM
+from portal.models import Account, AuditEntry
+from tests.migrations_app.clusters import Cluster, database
+from tests.support.bulk_events import many_events
+from tests.support.process import descendants_of
+from tests.support.wait import wait_for
+
+EVENTS = 5000
+
+
+@pytest.fixture
+def new_cluster(tmp_path: Path, django_db_blocker: object) -> Iterator[Callable[[], Cluster]]:
+    url = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
+    made: list[Cluster] = []
+
+    def make() -> Cluster:
+        made.append(Cluster(url, tmp_path, workers=1, name="default"))
+        return made[-1].start()
+
+    with django_db_blocker.unblock(), database(url):  # type: ignore[attr-defined]
+        yield make
+        for cluster in made:
+            pids = [cluster.main, *descendants_of(cluster.main)]
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            cluster.process.end()
+
+
+@pytest.mark.timeout(300)
+def test_each_row_exactly_once_although_workers_are_killed(new_cluster: Callable[[], Cluster]) -> None:
+    account = Account.objects.create(name="Payments")
+    many_events(account, EVENTS)
+    cluster = new_cluster()
+
+    def now() -> BulkChange:
+        return BulkChange.objects.get(pk=change.pk)
+
+    def kill_worker() -> None:
+        """Whoever has it, in the middle of what it does; and the time passes that its lease lasts."""
+        owner = now().owner
+        os.kill(int(owner.split(":")[1]), signal.SIGKILL)
+        BulkChange.objects.filter(pk=change.pk, owner=owner).update(
+            lease_until=timezone.now() - timedelta(seconds=1)
+        )
+
+    change = bulk.plan(
+        SYSTEM, BulkAction.TO_TIME, Event.objects.all(), {"at": timezone.now() + timedelta(days=6)}
+    )
+    assert (change.status, change.total) == (BulkStatus.PLANNING, EVENTS)
+    wait_for(lambda: now().owner, 60, lambda: cluster.log[-3000:], interval=0.02)
+    kill_worker()
+    wait_for(lambda: now().status == BulkStatus.PLANNED, 120, lambda: cluster.log[-3000:])
+    assert bulk.counts(change) == bulk.Counts(planned=EVENTS)
+    assert not Event.objects.exclude(revision=0).exists()
+
+    bulk.apply(SYSTEM, now())
+    for reached in (1000, 3000):
+        wait_for(
+            lambda: now().done >= reached and now().owner,  # noqa: B023 - of this round
+            90,
+            lambda: cluster.log[-3000:],
+            interval=0.02,
+        )
+        assert now().status == BulkStatus.APPLYING, "too fast to be killed in the middle"
+        kill_worker()
+    wait_for(lambda: now().status == BulkStatus.DONE, 120, lambda: cluster.log[-3000:])
+
+    assert bulk.counts(change) == bulk.Counts(done=EVENTS)
+    assert Event.objects.filter(revision=1, deferrals=1).count() == EVENTS
+    assert set(BulkRow.objects.values_list("applied_revision", flat=True)) == {1}
+    assert AuditEntry.objects.filter(action="event.rescheduled").count() == EVENTS
+    told = Occasion.objects.filter(kind=OccasionKind.CHANGED)
+    assert told.count() == told.values("event").distinct().count() == EVENTS
