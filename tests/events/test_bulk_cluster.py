@@ -34,7 +34,7 @@ def new_cluster(tmp_path: Path, django_db_blocker: object) -> Iterator[Callable[
         made.append(Cluster(url, tmp_path, workers=1, name="default"))
         return made[-1].start()
 
-    with django_db_blocker.unblock(), database(url):  # type: ignore[attr-defined]
+    with django_db_blocker.unblock(), database(url):
         yield make
         for cluster in made:
             pids = [cluster.main, *descendants_of(cluster.main)]
