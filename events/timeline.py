@@ -38,7 +38,7 @@ class Deed:
 
 
 def of(event: Event) -> list[Deed]:
-    """Four queries."""
+    """Five queries."""
     found = [*_deeds(event), *_told(event), *_stages(event)]
     return sorted(found, key=lambda one: one.at, reverse=True)
 
@@ -75,18 +75,32 @@ def _told(event: Event) -> Iterator[Deed]:
     """What was passed over, because it did not hold any more when it was due, was told to nobody."""
     rows = event.occasions.filter(told_at__isnull=False).order_by("-told_at", "-pk")[:MOST]
     told = [row for row in rows if not row.facts.get("passed")]
-    names = {f"event:{event.public_id}:{row.key}": row.key for row in told}
-    contacts: dict[str, list[str]] = {}
-    found = Notification.objects.filter(contact__account=event.account_id, occasion__in=names)
-    for occasion, name in found.order_by("pk").values_list("occasion", "contact__name"):
-        contacts.setdefault(names[occasion], []).append(str(name))
+    contacts = _names(event, [row.key for row in told])
     for row in told:
         assert row.told_at is not None
-        kind = str(OccasionKind(row.kind).label)
+        kind = str(OccasionKind(row.kind).label).lower()
         hours = row.facts.get("hours") if row.kind == OccasionKind.REMINDER else None
-        words = f"Contacts told: {kind.lower()}{f', {hours} h before' if hours else ''}"
-        names_of = ", ".join(contacts.get(row.key, ()))
-        yield Deed(row.told_at, words, "bell", details=(("", names_of),) if names_of else ())
+        what = f"{kind}, {hours} h before" if hours else kind
+        names = ", ".join(contacts.get(row.key, ()))
+        # What belongs to many events can be one message, whose name does not tell this one.
+        alone = not names and not row.batch and row.kind != OccasionKind.REMINDER
+        words = f"Nobody was there to be told: {what}" if alone else f"Contacts told: {what}"
+        yield Deed(row.told_at, words, "bell", details=(("", names),) if names else ())
+
+
+def _names(event: Event, keys: list[str]) -> dict[str, list[str]]:
+    """Who got a message of its own, by the key of the occasion (see services/telling.py). Two queries."""
+    occasions = {f"event:{event.public_id}:{key}": key for key in keys}
+    found: dict[str, list[str]] = {}
+    rows = Notification.objects.filter(occasion__in=occasions).order_by("pk")
+    for occasion, name in rows.filter(contact__account=event.account_id).values_list(
+        "occasion", "contact__name"
+    ):
+        found.setdefault(occasions[occasion], []).append(str(name))
+    gone = rows.filter(contact=None, account=event.account_id).values_list("occasion", flat=True)
+    for occasion in gone:
+        found.setdefault(occasions[occasion], []).append("a contact that was deleted since")
+    return found
 
 
 def _stages(event: Event) -> Iterator[Deed]:

@@ -16,6 +16,7 @@ from django.utils import timezone
 from migrations_app.choices import LogLevel
 from migrations_app.models import LogEntry, MigrationTask
 from migrations_app.models.log import LogQuerySet
+from portal.spreadsheets import harmless
 
 PAGE: Final = 30
 FRESH: Final = 200  # lines that one look at what is new may bring
@@ -134,13 +135,8 @@ def _written(form: str, batch: list[tuple[Any, ...]]) -> str:
 
 def _csv(rows: list[tuple[str, ...]]) -> str:
     text = io.StringIO()
-    csv.writer(text).writerows([[_harmless(cell) for cell in row] for row in rows])
+    csv.writer(text).writerows([[harmless(cell) for cell in row] for row in rows])
     return text.getvalue()
-
-
-def _harmless(cell: str) -> str:
-    """A spreadsheet takes a cell that begins so for a formula, and a message may hold what a server has answered."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
 def _utc(at: datetime) -> str:

@@ -31,14 +31,12 @@ COLUMNS: Final = (
     Column("when", "Switchover", ("when",)),
     Column("deadline", "Deadline", ("deadline",)),
     Column("status", "Status", ("status", "when")),
-    Column("level", "Level", ("level", "when")),
 )
 PAST_COLUMNS: Final = (
     Column("type", "Event", ("type__name", "finished_at")),
     Column("instance", "Instance", ("instance_name",)),
     Column("finished", "Ended", ("finished_at",)),
     Column("status", "Result", ("status", "finished_at")),
-    Column("level", "Level", ("level", "finished_at")),
     Column("measured", "Impact", ("measured_seconds",)),
 )
 SEARCH: Final = (

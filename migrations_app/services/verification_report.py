@@ -6,14 +6,13 @@ changed. All of them are made row by row.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from migrations_app.models import Difference, Inspection
+from portal import spreadsheets
 
 COLUMNS: Final = ("database", "key", "kind", "source", "target", "detail", "repaired_at", "repair_note")
 _HIDDEN: Final = "(not shown)"
@@ -52,16 +51,9 @@ def digest(inspection: Inspection, values: Mapping[str, Any]) -> str:
 
 def as_csv(inspection: Inspection, sides: frozenset[str] = _BOTH) -> Iterator[str]:
     """With a heading. Values of a side that is not among `sides` are left out."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer)
-    writer.writerow(COLUMNS)
-    for row in _rows(inspection):
-        writer.writerow([_harmless(str(value)) for value in _fields(row, sides).values()])
-        if buffer.tell() > 16_384:
-            yield buffer.getvalue()
-            buffer.seek(0)
-            buffer.truncate()
-    yield buffer.getvalue()
+    return spreadsheets.as_csv(
+        COLUMNS, ([str(value) for value in _fields(row, sides).values()] for row in _rows(inspection))
+    )
 
 
 def as_json_lines(inspection: Inspection, sides: frozenset[str] = _BOTH) -> Iterator[str]:
@@ -100,11 +92,6 @@ def _fields(row: Difference, sides: frozenset[str]) -> dict[str, Any]:
         "repaired_at": row.repaired_at.isoformat(timespec="seconds") if row.repaired_at else "",
         "repair_note": row.repair_note if sides == _BOTH else "",
     }
-
-
-def _harmless(text: str) -> str:
-    """A cell that a spreadsheet would take for a formula begins with an apostrophe."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def _line(name: str, value: object) -> str:

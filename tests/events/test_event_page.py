@@ -16,7 +16,7 @@ from django.utils import timezone
 from events import present
 from events.choices import EventStatus, OccasionKind, StageStatus
 from events.models import Campaign, Event, EventType
-from events.services import scheduling
+from events.services import scheduling, telling
 from events.services.by import By
 from portal.models import Account, ConnectionTemplate, Endpoint, Instance, MaintenanceWindow, UserProfile
 from portal.services import audit
@@ -224,6 +224,20 @@ class TestPage:
         assert "Contacts told: reminder, 24 h before" in found
         assert "Contacts told: new time" not in found
         assert "Stage done: Synchronize" in found and "The new node answers." in found
+
+    def test_the_timeline_names_who_was_told(self, browser: Client, event: Event, operator: User) -> None:
+        scheduling.reschedule(By(operator), event, event.deadline - timedelta(hours=1), seen=0)
+        telling.tell_due()
+        assert "Nobody was there to be told: new time" in page(browser, event)
+        night, day = make_contact(event.account, "Night shift"), make_contact(event.account, "Day shift")
+        scheduling.reschedule(By(operator), event, event.deadline - timedelta(hours=2), seen=1)
+        telling.tell_due()
+        assert 'Contacts told: new time <span class="sub-inline"> Day shift, Night shift</span>' in page(
+            browser, event
+        )
+        night.delete()
+        day.delete()
+        assert "a contact that was deleted since" in page(browser, event)
 
     def test_its_queries_do_not_grow(self, browser: Client, event: Event, instance: Instance) -> None:
         def queries() -> int:
