@@ -1,4 +1,4 @@
-"""Bulk changes of events on SQLite, as the embedded console uses it: seconds and queries per thousand, of the preview and of applying it.
+"""Bulk changes of events on SQLite, as the embedded console uses it: seconds, CPU and queries per thousand, of the preview and of applying it.
 
 A database file of its own, with the settings of production. Each action is planned and applied by what the job of the cluster
 runs, in this process, without the time that a message of the broker takes.
@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,7 +22,7 @@ EVENTS: Final = 10_000
 
 
 def measure(scale: float) -> dict[str, Any]:
-    """{"events": n, "actions": {name: {"plan", "apply", "plan_queries", "apply_queries"}}}"""
+    """{"events": n, "actions": {name: {"preview" and "apply": {"seconds", "cpu", "queries"}}}}"""
     count = max(1000, int(EVENTS * scale))
     with tempfile.TemporaryDirectory(prefix="sy-bench-") as folder:
         _django(f"sqlite:///{folder}/events.sqlite3")
@@ -69,7 +70,7 @@ def _account() -> Any:
     return account
 
 
-def _actions(ids: list[str]) -> dict[str, dict[str, float]]:
+def _actions(ids: list[str]) -> dict[str, dict[str, dict[str, float]]]:
     from django.utils import timezone
 
     from events.choices import BulkAction
@@ -78,20 +79,19 @@ def _actions(ids: list[str]) -> dict[str, dict[str, float]]:
     from events.services.by import SYSTEM
 
     at = timezone.now().replace(microsecond=0) + timedelta(days=1)
-    told = {}
+    told: dict[str, dict[str, dict[str, float]]] = {}
 
     def do(name: str, action: BulkAction, **parameters: Any) -> BulkChange:
-        planned, plan_seconds, plan_queries = _timed(lambda: bulk.plan(SYSTEM, action, ids, parameters))
-        ready, more, queries = _timed(lambda: _run(planned))
-        _, apply_seconds, apply_queries = _timed(lambda: _run(bulk.apply(SYSTEM, ready)))
+        ready, preview = _timed(lambda: _run(bulk.plan(SYSTEM, action, ids, parameters)))
+        _, applied = _timed(lambda: _run(bulk.apply(SYSTEM, ready)))
         _say(name, ready)
-        told[name] = _row(plan_seconds + more, apply_seconds, plan_queries + queries, apply_queries, len(ids))
+        told[name] = {"preview": preview.of(len(ids)), "apply": applied.of(len(ids))}
         return ready
 
     do("to each window, 50 at a time", BulkAction.TO_WINDOW)
     staggered = do("staggered by a minute, 50 at a time", BulkAction.STAGGER, at=at, minutes=1)
-    _, seconds, queries = _timed(lambda: _run(bulk.undo(SYSTEM, BulkChange.objects.get(pk=staggered.pk))))
-    told["undo"] = _row(0.0, seconds, 0, queries, len(ids))
+    _, undone = _timed(lambda: _run(bulk.undo(SYSTEM, BulkChange.objects.get(pk=staggered.pk))))
+    told["undo"] = {"apply": undone.of(len(ids))}
     RegionLimit.objects.all().delete()
     do("to a time, no limit", BulkAction.TO_TIME, at=at)
     do("acknowledge", BulkAction.ACKNOWLEDGE)
@@ -115,38 +115,47 @@ def _say(name: str, change: BulkChange) -> None:
     print(f"  {name}: {bulk.counts(change)}", file=sys.stderr, flush=True)
 
 
-def _timed(what: Callable[[], BulkChange]) -> tuple[BulkChange, float, int]:
+@dataclass(slots=True)
+class Taken:
+    seconds: float = 0.0
+    cpu: float = 0.0
+    """Of this process, which the database is a part of: what others do on the machine disturbs it less."""
+    queries: int = 0
+
+    def of(self, events: int) -> dict[str, float]:
+        return {"seconds": self.seconds, "cpu": self.cpu, "queries": self.queries * 1000 / events}
+
+
+def _timed(what: Callable[[], BulkChange]) -> tuple[BulkChange, Taken]:
     from django.db import connection
 
-    count = 0
+    taken = Taken()
 
     def counted(execute: Any, *args: Any) -> Any:
-        nonlocal count
-        count += 1
+        taken.queries += 1
         return execute(*args)
 
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     with connection.execute_wrapper(counted):
         result = what()
-    return result, time.perf_counter() - begun, count
-
-
-def _row(plan: float, apply: float, plan_queries: int, apply_queries: int, events: int) -> dict[str, float]:
-    return {
-        "plan": plan,
-        "apply": apply,
-        "plan_queries": plan_queries * 1000 / events,
-        "apply_queries": apply_queries * 1000 / events,
-    }
+    taken.seconds, taken.cpu = time.perf_counter() - begun, time.process_time() - cpu
+    return result, taken
 
 
 def table(result: dict[str, Any]) -> str:
+    head = f"{'s':>7}{'CPU s':>7}{'queries':>9}"
     lines = [
-        f"bulk changes, SQLite, {result['events']:,} events",
-        f"{'':<38}{'preview s':>10}{'apply s':>9}{'queries per 1,000':>26}",
+        f"bulk changes, SQLite, {result['events']:,} events; queries per thousand",
+        f"{'':<38}{'preview':>23}{'apply':>23}",
+        f"{'':<38}{head}{head}",
     ]
     for name, row in result["actions"].items():
-        lines.append(
-            f"{name:<38}{row['plan']:>10.1f}{row['apply']:>9.1f}{row['plan_queries']:>13.0f}{row['apply_queries']:>13.0f}"
-        )
+        parts = (row.get("preview"), row["apply"])
+        lines.append(f"{name:<38}{''.join(map(_part, parts))}")
     return "\n".join(lines)
+
+
+def _part(part: dict[str, float] | None) -> str:
+    if part is None:
+        return " " * 23
+    return f"{part['seconds']:>7.1f}{part['cpu']:>7.1f}{part['queries']:>9.0f}"

@@ -12,14 +12,14 @@ from django.utils import timezone
 
 from events.choices import BulkAction, BulkStatus, EventStatus, OccasionKind, RowOutcome, Via
 from events.models import Blackout, BulkChange, BulkRow, Event, Occasion, RegionLimit
-from events.services import bulk, scheduling
+from events.services import bulk, scheduling, telling
 from events.services.by import SYSTEM, By
 from portal.errors import Conflict, Invalid, NotFound, NotPermitted, ServiceError
-from portal.models import AuditEntry, Instance
+from portal.models import AuditEntry, Instance, Notification
 from portal.services import windows
 from tests.portal.world import World, make_instance
 
-from .conftest import make_event, make_staff
+from .conftest import make_contact, make_event, make_staff
 
 NOW = timezone.now().replace(second=0, microsecond=0)
 
@@ -503,6 +503,21 @@ def test_a_deferral_that_is_taken_back_was_none(instance: Instance, operator: Us
     done = bulk.apply(person(operator), made)
     assert bulk.counts(bulk.undo(person(operator), done)) == bulk.Counts(done=2)
     assert list(Event.objects.order_by("pk").values_list("deferrals", flat=True)) == [2, 3]
+
+
+def test_contacts_hear_of_all_in_one_message(instance: Instance, operator: User) -> None:
+    """Also of an undo, after which some wait for a time again."""
+    make_contact(instance.account)
+    events = [make_event(instance) for _ in range(6)] + [make_event(instance, switch_at=None)]
+    soon = timezone.now() + timedelta(minutes=5)
+    made, _ = plan(person(operator), BulkAction.TO_TIME, events, at=in_days(5))
+    done = bulk.apply(person(operator), made)
+    telling.tell_due(now=soon)
+    assert Notification.objects.count() == 1
+    bulk.undo(person(operator), done)
+    telling.tell_due(now=soon)
+    assert Notification.objects.count() == 2
+    assert not Occasion.objects.filter(told_at__isnull=True, due_at__lte=soon).exists()
 
 
 @pytest.mark.parametrize("action", [BulkAction.CANCEL, BulkAction.ACKNOWLEDGE])
