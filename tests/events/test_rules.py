@@ -37,6 +37,10 @@ EVENT = Facts(
 WEEKLY = Window(frozenset({1}), time(2), time(4), ZoneInfo("UTC"))  # Tuesdays 02:00–04:00; NOW is a Sunday
 
 
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc]
+
+
 def told(refusal: object) -> str:
     return getattr(refusal, "id", "")
 
@@ -299,20 +303,19 @@ def test_notice_counts_for_a_proposal() -> None:
     ("zone", "opens", "now", "expected"),
     [
         # Spring: 02:00 to 03:00 do not exist, so 02:30 is an hour later by the old clock.
-        ("Europe/Berlin", time(2, 30), datetime(2026, 3, 28, 12), datetime(2026, 3, 29, 1, 30)),
-        ("America/New_York", time(2, 30), datetime(2026, 3, 7, 12), datetime(2026, 3, 8, 7, 30)),
+        ("Europe/Berlin", time(2, 30), utc(2026, 3, 28, 12), utc(2026, 3, 29, 1, 30)),
+        ("America/New_York", time(2, 30), utc(2026, 3, 7, 12), utc(2026, 3, 8, 7, 30)),
         # Autumn: the clock shows the time twice; the window begins at the first.
-        ("Europe/Berlin", time(2, 30), datetime(2026, 10, 24, 12), datetime(2026, 10, 25, 0, 30)),
-        ("America/New_York", time(1, 30), datetime(2026, 10, 31, 12), datetime(2026, 11, 1, 5, 30)),
-        ("America/New_York", time(2, 30), datetime(2026, 10, 31, 12), datetime(2026, 11, 1, 7, 30)),
+        ("Europe/Berlin", time(2, 30), utc(2026, 10, 24, 12), utc(2026, 10, 25, 0, 30)),
+        ("America/New_York", time(1, 30), utc(2026, 10, 31, 12), utc(2026, 11, 1, 5, 30)),
+        ("America/New_York", time(2, 30), utc(2026, 10, 31, 12), utc(2026, 11, 1, 7, 30)),
     ],
 )
 def test_the_night_of_a_clock_change(zone: str, opens: time, now: datetime, expected: datetime) -> None:
     nightly = Window(frozenset(range(7)), opens, time(4), ZoneInfo(zone))
-    now = now.replace(tzinfo=UTC)
     facts = replace(EVENT, now=now, deadline=now + 3 * DAY, switch_at=None, proposed_at=None)
     found = rules.propose(facts, nightly, FREE)
-    assert found == expected.replace(tzinfo=UTC)
+    assert found == expected
     assert span_at(nightly, found) is not None
 
 

@@ -55,7 +55,9 @@ def test_the_same_time_changes_nothing(event: Event, operator: User) -> None:
     assert event.revision == 0
 
 
-def test_who_comes_second_is_told_what_the_first_one_chose(event: Event, operator: User, world: World) -> None:
+def test_who_comes_second_is_told_what_the_first_one_chose(
+    event: Event, operator: User, world: World
+) -> None:
     first = event.deadline - timedelta(hours=1)
     scheduling.reschedule(person(operator), event, first, seen=0)
 
@@ -72,7 +74,11 @@ def test_a_first_choice_is_no_deferral(instance: Instance, operator: User) -> No
     event = make_event(instance, switch_at=None)
     changed = scheduling.reschedule(person(operator), event, event.deadline)
 
-    assert (changed.status, changed.deferrals, changed.proposed_at) == (EventStatus.PENDING, 0, event.deadline)
+    assert (changed.status, changed.deferrals, changed.proposed_at) == (
+        EventStatus.PENDING,
+        0,
+        event.deadline,
+    )
 
 
 @pytest.mark.parametrize(("role", "refusal"), [("viewer", NotPermitted), ("outsider", NotFound)])
