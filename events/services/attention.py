@@ -61,8 +61,9 @@ def needs_of(user: User) -> Needs:
     counted = (
         Event.objects.visible_to(user)
         .open()
+        .filter(needing(now))
         .aggregate(
-            total=Count("pk", filter=needing(now)),
+            total=Count("pk"),
             waiting=Count("pk", filter=waits_for_a_time()),
             urgent=Count("pk", filter=urgent_and_not_seen()),
             soon=Count("pk", filter=near(now)),

@@ -175,6 +175,13 @@ def test_a_row_says_what_where_and_when(browser: Client, events: dict[str, Event
         assert words in page
 
 
+def test_the_pending_ones_have_saved_views(browser: Client) -> None:
+    assert "Save this view" in text(browser.get("/events/"))
+    browser.post("/views/new/", {"list": "event_list", "name": "To be seen", "query": "needs=seen"})
+    assert "To be seen" in text(browser.get("/events/"))
+    assert "Save this view" not in text(browser.get("/events/history/"))
+
+
 def test_empty_states(browser: Client, world: World) -> None:
     assert "No pending events" in text(browser.get("/events/"))
     assert "Nothing matches" in text(browser.get("/events/?q=x"))
