@@ -47,11 +47,11 @@ def send(delivery: Delivery) -> None:
     _check_host(plugin)
     target = apprise.Apprise()
     target.add(plugin)
-    link = absolute(told.url)
+    body = fitting(told.subject, told.text, absolute(told.url), plugin)
     with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as log:  # type: ignore[no-untyped-call]
         ok = target.notify(
             title=told.subject,
-            body=f"{told.text}\n\n{link}" if link else told.text,
+            body=body,
             notify_type=apprise.NotifyType.WARNING if told.urgent else apprise.NotifyType.INFO,
             body_format=apprise.NotifyFormat.TEXT,
         )
@@ -60,6 +60,21 @@ def send(delivery: Delivery) -> None:
         status = _STATUS.search(said)
         reason = f"It answered {status[1]}" if status else "It could not be reached, or refused the message"
         raise NotSent(f"The service did not take the message. {reason}.")
+
+
+def fitting(subject: str, text: str, link: str, plugin: apprise.NotifyBase) -> str:
+    """As many paragraphs as the service takes, and the link: a message by SMS that is too long is refused, and nobody is woken by it."""
+    room = int(plugin.body_maxlen) - (0 if plugin.title_maxlen else len(subject) + 2)
+    whole = f"{text}\n\n{link}" if link else text
+    if len(whole) <= room:
+        return whole
+    kept = ""
+    for paragraph in text.split("\n\n"):
+        longer = f"{kept}{paragraph}\n\n"
+        if len(longer) + len(link) > room:
+            break
+        kept = longer
+    return (kept + link).strip() or text[: max(room, 0)]
 
 
 def _plugin(url: str) -> apprise.NotifyBase | None:

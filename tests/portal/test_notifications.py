@@ -486,6 +486,25 @@ def test_apprise_reaches_a_service(world: World, receiver: Receiver) -> None:
     assert said["title"] == MESSAGE.subject and "Nothing was changed." in said["message"]
 
 
+TEXT = "First paragraph.\n\nSecond one, which is longer than what is left over.\n\n" + "Details. " * 60
+LINK = "https://console.example/events/ev-1/"
+
+
+@pytest.mark.parametrize(
+    ("url", "body"),
+    [
+        ("ntfy://127.0.0.1/topic", f"{TEXT}\n\n{LINK}"),
+        # 160 characters, of which the subject takes some.
+        (f"twilio://AC{'a' * 32}:{'b' * 32}@12125551234/12125556789", f"First paragraph.\n\n{LINK}"),
+    ],
+)
+def test_a_service_gets_what_it_takes(url: str, body: str) -> None:
+    plugin = other._plugin(url)
+    assert plugin is not None
+    subject = "URGENT: High-risk vulnerability fix of sessions: Thu 3 December, 12:56 CET"
+    assert other.fitting(subject, TEXT, LINK, plugin) == body
+
+
 def test_apprise_does_not_follow_redirects(world: World, receiver: Receiver) -> None:
     with Receiver() as target:
         receiver.status, receiver.headers = 307, {"Location": f"{target.url}/message"}
