@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from email.message import EmailMessage
 
 import icalendar
@@ -49,11 +49,8 @@ def entry_of(mail: EmailMessage) -> tuple[icalendar.Calendar, icalendar.Event]:
     (part,) = calendars_of(mail)
     calendar = icalendar.Calendar.from_ical(part.get_content())
     (entry,) = calendar.walk("VEVENT")
+    assert isinstance(entry, icalendar.Event)
     return calendar, entry
-
-
-def at(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=timezone.get_fixed_timezone(0))
 
 
 def told_to(*names: str) -> Sequence[Notification]:

@@ -264,7 +264,7 @@ def test_a_change_before_the_announcement_was_told_is_told_with_it(
     moved = scheduling.reschedule(By(operator), event, event.switch_at + timedelta(days=1))
     tell()
     (told,) = Notification.objects.all()
-    assert told.payload["kind"] == "published" and told.payload["switch_at"] == moved.switch_at.isoformat()  # type: ignore[union-attr]
+    assert told.payload["kind"] == "published" and told.payload["switch_at"] == moved.switch_at.isoformat()
 
 
 def test_what_was_cancelled_before_anybody_heard_of_it_is_not_told(

@@ -201,7 +201,7 @@ def test_a_new_time_says_old_and_new_and_who(
     event: Event, operator: object, mailbox: Mailbox, contact: Contact
 ) -> None:
     new = MARCH + timedelta(days=1, hours=1)
-    scheduling.reschedule(By(operator), event, new)  # type: ignore[arg-type]
+    scheduling.reschedule(By(operator), event, new)
     tell()
     send()
     (mail,) = mailbox.mails
@@ -298,7 +298,7 @@ def test_failed_with_the_reason_and_high_importance(event: Event, mailbox: Mailb
 
 
 def test_cancelled_with_who_and_why(event: Event, staff: object, mailbox: Mailbox) -> None:
-    scheduling.cancel(By(staff), event, "The machine was repaired.")  # type: ignore[arg-type]
+    scheduling.cancel(By(staff), event, "The machine was repaired.")
     tell()
     send()
     (mail,) = mailbox.mails
@@ -314,10 +314,10 @@ def test_calendar_entries_update_one_another(
 ) -> None:
     note(event, K.PUBLISHED)
     tell()
-    scheduling.reschedule(By(operator), event, MARCH + timedelta(days=2))  # type: ignore[arg-type]
+    scheduling.reschedule(By(operator), event, MARCH + timedelta(days=2))
     tell()
     event.refresh_from_db()
-    scheduling.cancel(By(staff), event)  # type: ignore[arg-type]
+    scheduling.cancel(By(staff), event)
     tell()
     send()
     found = [entry_of(mail) for mail in mailbox.mails]
@@ -329,7 +329,7 @@ def test_calendar_entries_update_one_another(
     assert first["dtstart"].to_ical() == f"{MARCH:%Y%m%dT%H%M%SZ}".encode()
     assert first["status"] == "CONFIRMED" and first["organizer"] == "mailto:switchyard@localhost"
     assert first["url"] == f"https://console.example/events/{event.public_id}/"
-    assert "eu-central" in first["location"] and event.instance_public_id in first["location"]
+    assert first["location"] == f"sessions ({event.instance_public_id}), eu-central"
     (alarm,) = first.walk("VALARM")
     assert alarm.decoded("trigger") == -timedelta(hours=1)
     (part,) = calendars_of(mailbox.mails[0])
