@@ -81,7 +81,8 @@ def event_reschedule(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
 @require_POST
 def event_acknowledge(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     event = scheduling.acknowledge(person(request), visible_event(request, public_id))
-    messages.success(request, f"Acknowledged by {event.acknowledged_by}: nobody else is asked any more.")
+    more = ": nobody else is asked any more." if event.is_urgent else "."
+    messages.success(request, f"Acknowledged by {event.acknowledged_by}{more}")
     return redirect(event)
 
 
