@@ -21,7 +21,6 @@ from portal.errors import Invalid
 from portal.htmx import HtmxHttpRequest, render_page, wants_fragment
 from portal.listing import Column, Filter, Listing
 
-PAGE: Final = 50
 SEARCH: Final = (
     "event__public_id",
     "event__instance_name",
@@ -130,5 +129,4 @@ def _listing(request: HtmxHttpRequest, change: BulkChange) -> Listing:
         ],
         search=SEARCH,
         default_sort="outcome",
-        page_size=PAGE,
     )

@@ -38,8 +38,7 @@ PEOPLE = (
     "emil",
     "hedda",
     "hugo",
-    "hedda",
-    "hugo",
+    "ida",
 )
 
 NewVisitor = Callable[..., Visitor]

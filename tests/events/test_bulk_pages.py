@@ -135,7 +135,7 @@ def test_what_is_left_out_stands_first_and_can_be_filtered(
     page = client.get(url).content.decode()
     table = page.partition("<tbody>")[2]
     assert table.index(late.public_id) < table.index("cache-")
-    assert "is after the deadline" in page and "1–50 of 61" in page
+    assert "is after the deadline" in page and "1–25 of 61" in page
     only = client.get(f"{url}?outcome=refused", headers=FRAGMENT | {"HX-Target": "rows"})
     assert only.status_code == 200
     html = only.content.decode()
