@@ -103,7 +103,7 @@ class BulkView:
         return {
             BulkAction.TO_WINDOW: "Each to the next maintenance window of its instance.",
             BulkAction.CANCEL: f"Reason: {kept['reason']}" if kept.get("reason") else "",
-            BulkAction.ACKNOWLEDGE: "Their contacts are asked no more whether somebody has seen them.",
+            BulkAction.ACKNOWLEDGE: "Somebody has seen them: of urgent ones no further contact is asked.",
             BulkAction.UNDO: "Each event that still is as it was left gets the time back that it had before.",
         }[self.action]
 
