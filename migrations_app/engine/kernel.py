@@ -45,6 +45,9 @@ _crc64 = anycrc.Model("CRC64-REDIS").calc
 MAX_LENGTH: Final = 1 << 40  # no length on the wire is near this; a larger one is damage
 _MAX = cython.declare(cython.ulonglong, MAX_LENGTH)
 _LZF: Final = 3
+_STRINGS_ROOM = cython.declare(
+    cython.Py_ssize_t, 512 * 1024
+)  # bytes for arguments that are made of strings at once
 _PACKED_MOST = cython.declare(
     cython.Py_ssize_t, 1 << 20
 )  # bytes of a node whose elements are taken apart by compiled code
@@ -1707,8 +1710,8 @@ def module_name(buf: bytes | bytearray, pos: int, end: int) -> str:
 
 @cython.cclass
 class Packer:
-    """Makes arguments of the elements of a listpack or ziplist, without an object for each. Compiled only: `pack` says False where it cannot,
-    also for what is damaged, and `rdb.packed` does the same or says what is wrong.
+    """Makes arguments of the elements of a listpack or ziplist, or of strings in a row, without an object for each. Compiled only: `pack` says
+    False where it cannot, and `strings` stops, also in front of what is damaged; the readers of `rdb` do the same or say what is wrong.
     """
 
     data = cython.declare(bytes, visibility="readonly")  # bulk strings, one behind the other
@@ -1751,6 +1754,74 @@ class Packer:
             return False
         self.data = PyBytes_FromStringAndSize(cython.cast(cython.p_char, self._out), at)
         return True
+
+    def strings(
+        self,
+        buf: bytes,
+        pos: cython.Py_ssize_t,
+        left: cython.longlong,
+        width: cython.int,
+        most: cython.Py_ssize_t,
+        room: cython.Py_ssize_t,
+    ) -> int:
+        """Up to `left` elements of `width` strings each, from `pos` on → the position behind them. It ends with the element with which there
+        are `most` arguments or `room` bytes of them, and in front of one that is compressed, long or not complete.
+        """
+        self.count = 0
+        self.size = 0
+        if not cython.compiled:
+            return pos
+        if self._room < _STRINGS_ROOM:
+            free(self._out)
+            self._out = cython.cast(cython.p_uchar, malloc(_STRINGS_ROOM))
+            if self._out == cython.NULL:
+                self._room = 0
+                raise MemoryError
+            self._room = _STRINGS_ROOM
+        p: cython.p_uchar = buf
+        end: cython.Py_ssize_t = len(buf)
+        done: cython.Py_ssize_t = 0  # bytes that are written, of whole elements
+        at: cython.Py_ssize_t
+        next_pos: cython.Py_ssize_t
+        stop: cython.Py_ssize_t
+        size: cython.Py_ssize_t
+        start: cython.Py_ssize_t
+        number: cython.int
+        with cython.nogil:
+            while left > 0 and self.count < most and self.size < room:
+                at = done
+                next_pos = pos
+                size = self.size
+                number = 0
+                while number < width:
+                    stop = _string_end(p, next_pos, end)
+                    if (
+                        stop < 0
+                        or stop > end
+                        or p[next_pos] == 0xC3
+                        or at + (stop - next_pos) + 64 > self._room
+                    ):
+                        next_pos = -1
+                        break
+                    if p[next_pos] >= 0xC0:
+                        self.size = size
+                        at = self._number(at, _little(p, next_pos + 1, stop - next_pos - 1))
+                        size = self.size
+                    else:
+                        start = next_pos + _length_width(p[next_pos])
+                        at = _put_bulk(self._out, at, p + start, stop - start)
+                        size += stop - start
+                    next_pos = stop
+                    number += 1
+                if next_pos < 0:
+                    break
+                done = at
+                pos = next_pos
+                self.size = size
+                self.count += width
+                left -= 1
+        self.data = PyBytes_FromStringAndSize(cython.cast(cython.p_char, self._out), done)
+        return pos
 
     @cython.cfunc
     @cython.nogil

@@ -210,7 +210,7 @@ def meet(
     target.at_keys(loop.reads("", anew=False))
 
     def renew() -> None:
-        if target.at_keys([("HEXISTS", LINKS_KEY, link)], beside=True) == [0]:
+        if target.at_keys([("HGET", LINKS_KEY, link)], beside=True) == [None]:
             target.at_keys(loop.registration(), beside=True)
 
     loop.renew = renew

@@ -151,7 +151,7 @@ class Policy:
 
     def kept(self) -> dict[int, int]:
         """Database → keys that were left as they were."""
-        return self._keeping.kept() if self.keeps else {}
+        return self._keeping.kept(names=self._scan) if self.keeps else {}
 
     def settle(self, target: Target, commands: list[list[bytes]]) -> None:
         """Every write is confirmed: forget what was written and kept, with commands on the checkpoint."""

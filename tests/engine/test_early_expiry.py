@@ -32,6 +32,7 @@ def naive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
         for name in ("GUARD_FULL_MS", "GUARD_BEHIND_MS", "GUARD_MS"):
             monkeypatch.setattr(expiry, name, -(10**9))
         monkeypatch.setattr(incremental, "doubtful", lambda _: False)
+        monkeypatch.setattr(incremental.IncrementalPhase, "_missed", lambda *_: None)
     return bool(request.param)
 
 

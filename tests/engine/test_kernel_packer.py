@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from migrations_app.engine.abilities import Abilities
@@ -16,7 +16,7 @@ from migrations_app.engine.rdb.packed import listpack, ziplist
 from migrations_app.engine.rdb.rewrite import ListRewriter, rewriter_for
 
 from . import build
-from .fuzzing import CHANGES, damage
+from .fuzzing import CHANGES, CUTS, SNAPSHOT_HOSTILE, damage
 
 EDGES = [
     0,
@@ -134,6 +134,51 @@ def test_damage_is_left_to_the_plain_reader(
         assert packed is COMPILED
         if packed:
             assert packer.data == b"".join(b"$%d\r\n%b\r\n" % (len(one), one) for one in found)
+
+
+STRINGS = st.lists(
+    st.one_of(
+        st.binary(max_size=90).map(build.string),
+        st.integers(-(2**31), 2**31 - 1).map(
+            lambda number: build.number(
+                number, 1 if -128 <= number < 128 else 2 if -(2**15) <= number < 2**15 else 4
+            )
+        ),
+        st.sampled_from(
+            [build.lzf(b"\x00a\x20\x00", 4), build.string(b"y" * 20_000), build.string(b"z" * 600_000)]
+        ),
+    ),
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize("kind", [1, 2, 4])
+@given(strings=STRINGS, times=st.integers(1, 60), cuts=CUTS, changes=st.one_of(st.just([]), CHANGES))
+@settings(deadline=None)
+def test_strings_in_a_row(
+    kind: int, strings: list[bytes], times: int, cuts: list[int], changes: list[tuple[str, int, int]]
+) -> None:
+    """Short and long ones, numbers, compressed ones, however they are cut: the same commands, word by word or packed."""
+    strings = strings * times if sum(map(len, strings)) * times < 3_000_000 else strings
+    strings = strings[: len(strings) // 2 * 2] or strings * 2
+    value = build.length(len(strings) // (2 if kind == 4 else 1)) + b"".join(strings)
+    if changes:
+        value = damage(value, changes, SNAPSHOT_HOSTILE)
+
+    def told(encoded: bool) -> list[object]:
+        rewriter = rewriter_for(kind, b"key", target=Abilities((5,)), stamp=9)
+        assert rewriter is not None
+        rewriter.encoded = encoded and COMPILED
+        made: list[object] = []
+        try:
+            for piece in build.pieces(value, cuts):
+                made += [one if isinstance(one, bytes) else encode(*one) for one in rewriter.feed(piece)]
+            made += [one if isinstance(one, bytes) else encode(*one) for one in rewriter.finish()]
+        except SnapshotError as error:
+            made.append(error.message)
+        return made
+
+    assert told(True) == told(False)
 
 
 def test_a_node_that_is_too_large_is_left_to_it() -> None:

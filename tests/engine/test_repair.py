@@ -170,6 +170,7 @@ def test_without_the_repair_they_are_lost(
 ) -> None:
     """The counterpart: no doubt, no repair."""
     monkeypatch.setattr(incremental, "doubtful", lambda _: False)
+    monkeypatch.setattr(incremental.IncrementalPhase, "_missed", lambda *_: None)
     source, target = pair
     with (
         source.client() as client,

@@ -23,9 +23,16 @@ class ElementsRewriter(Rewriter):
     """Lists, sets, sorted sets and hashes: a count, then so many elements, each of which adds arguments to one command."""
 
     def __init__(
-        self, key: bytes, command: bytes, element: Callable[[ElementsRewriter], list[bytes]], header: int = 0
+        self,
+        key: bytes,
+        command: bytes,
+        element: Callable[[ElementsRewriter], list[bytes]],
+        header: int = 0,
+        width: int = 0,
     ) -> None:
         super().__init__(key)
+        self._width = width  # strings of an element that is nothing else; 0 for others
+        self._packer = Packer()
         self._command = command
         self._element = element
         self._header = header  # bytes before the count
@@ -43,10 +50,24 @@ class ElementsRewriter(Rewriter):
         self.step = self._next if self._left else None
 
     def _next(self) -> None:
-        self.add(self._element(self))
-        self._left -= 1
+        if not (self.encoded and self._width and self._pack()):
+            self.add(self._element(self))
+            self._left -= 1
         if not self._left:
             self.step = None
+
+    def _pack(self) -> bool:
+        """Add as many elements as compiled code takes at once; whether there were any."""
+        packer = self._packer
+        left = min(self._left, _CHUNK_ELEMENTS)  # what a damaged value says may be any number
+        args, room = _CHUNK_ELEMENTS - self._count_of_args, _CHUNK_BYTES - self._bytes
+        behind = packer.strings(self._buf, self._pos, left, self._width, args, room)
+        if not packer.count:
+            return False
+        self._pos = behind
+        self._left -= packer.count // self._width
+        self.add_packed(packer)
+        return True
 
     def add(self, args: list[bytes]) -> None:
         """Arguments of one element, for the open command."""
@@ -107,7 +128,6 @@ class ListRewriter(ElementsRewriter):
     def __init__(self, key: bytes, *, ziplists: bool) -> None:
         super().__init__(key, b"RPUSH", _one)
         self._ziplists = ziplists
-        self._packer = Packer()
 
     def _next(self) -> None:
         container = 2 if self._ziplists else self.length()
@@ -281,12 +301,15 @@ def rewriter_for(kind: int, key: bytes, *, target: Abilities, stamp: int) -> Rew
         return PackedRewriter(key, b"ZADD", 2, listpack, swap=True)
     if kind == 20:
         return PackedRewriter(key, b"SADD", 1, listpack)
-    makers: dict[int, tuple[bytes, Callable[[ElementsRewriter], list[bytes]]]] = {
-        1: (b"RPUSH", _one),
-        2: (b"SADD", _one),
-        3: (b"ZADD", _scored_text),
-        4: (b"HMSET", _pair),
-        5: (b"ZADD", _scored),
-        22: (b"HMSET", _FieldExpiry(target, valkey=True)),
+    makers: dict[int, tuple[bytes, Callable[[ElementsRewriter], list[bytes]], int]] = {
+        1: (b"RPUSH", _one, 1),
+        2: (b"SADD", _one, 1),
+        3: (b"ZADD", _scored_text, 0),
+        4: (b"HMSET", _pair, 2),
+        5: (b"ZADD", _scored, 0),
+        22: (b"HMSET", _FieldExpiry(target, valkey=True), 0),
     }
-    return ElementsRewriter(key, *makers[kind]) if kind in makers else None
+    if kind not in makers:
+        return None
+    command, element, width = makers[kind]
+    return ElementsRewriter(key, command, element, width=width)

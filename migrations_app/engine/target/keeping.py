@@ -10,7 +10,7 @@ from typing import Protocol
 
 from migrations_app.engine import errors
 from migrations_app.engine.checkpoint import kept_key, staged_key, written_key
-from migrations_app.engine.protocol.resp import Reply, ReplyError
+from migrations_app.engine.protocol.resp import Reply
 from migrations_app.engine.target.base import Target
 from migrations_app.engine.target.cluster import ClusterTarget
 from migrations_app.engine.target.router import in_slot
@@ -30,8 +30,8 @@ class Keeping(Protocol):
     def delete_written(self, database: int, marker: Marker) -> int:
         """Delete some of the keys that are noted as written; how many are left."""
 
-    def kept(self) -> dict[int, int]:
-        """Database → keys that were left as they were."""
+    def kept(self, *, names: bool) -> dict[int, int]:
+        """Database → keys that were left as they were; `names`: they stand there by their names."""
 
     def settle(self, final: list[list[bytes]], *, lasting: bool) -> None:
         """Forget which keys were kept and, unless they are to be known for longer, which were written; and run commands on the checkpoint."""
@@ -71,11 +71,11 @@ class ServerKeeping:
             self._target.run([*begin, select, *delete, [b"SELECT", b"0"]])
         return left - len(names)
 
-    def kept(self) -> dict[int, int]:
+    def kept(self, *, names: bool) -> dict[int, int]:
         client, found = self._client, dict[int, int]()
         for database in client.keyspace():
             client.execute("SELECT", database)
-            if count := _count(*client.pipeline([("GET", self._kept), ("SCARD", self._kept)])):
+            if count := _number(client.execute("SCARD" if names else "GET", self._kept)):
                 found[database] = count
         client.execute("SELECT", 0)
         return found
@@ -121,12 +121,9 @@ class ClusterKeeping:
                 break
         return left - done
 
-    def kept(self) -> dict[int, int]:
-        kinds = {reply for _, reply in self._target.of_all_slots("TYPE", self._kept)}
-        question = "SCARD" if b"set" in kinds else "GET"
-        total = 0
-        for _, reply in self._target.of_all_slots(question, self._kept):
-            total += reply if isinstance(reply, int) else int(reply) if isinstance(reply, bytes) else 0
+    def kept(self, *, names: bool) -> dict[int, int]:
+        replies = self._target.of_all_slots("SCARD" if names else "GET", self._kept)
+        total = sum(_number(reply) for _, reply in replies)
         return {0: total} if total else {}
 
     def settle(self, final: list[list[bytes]], *, lasting: bool) -> None:
@@ -138,8 +135,5 @@ class ClusterKeeping:
         self._target.forget(*names)
 
 
-def _count(number: Reply, members: Reply) -> int:
-    """A number, or the size of a set: one of them answers with an error where it is the other."""
-    if isinstance(number, bytes) and not isinstance(number, ReplyError) and number.isdigit():
-        return int(number)
-    return members if isinstance(members, int) else 0
+def _number(reply: Reply) -> int:
+    return int(reply) if isinstance(reply, int | bytes) else 0
