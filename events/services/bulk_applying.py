@@ -190,6 +190,16 @@ WRITTEN: Final[dict[str, Sequence[str]]] = {
 }
 
 
+def _note_seen(work: Work, events: Sequence[Event], now: datetime) -> None:
+    """Who moves an event of their own account has seen it, as in scheduling.apply_time. One query."""
+    if work.by.user is not None:
+        own = Account.objects.operated_by(work.by.user).order_by().values("pk")
+        rows = Event.objects.filter(pk__in=[event.pk for event in events], account__in=own)
+        rows.filter(acknowledged_at__isnull=True).update(
+            acknowledged_at=now, acknowledged_by=work.by.name[:150]
+        )
+
+
 def _write(work: Work, chunk: Chunk) -> None:
     bulk, action = work.bulk, BulkAction(work.bulk.action)
     if chunk.changed:
@@ -197,6 +207,8 @@ def _write(work: Work, chunk: Chunk) -> None:
         update_many(events, WRITTEN.get(action, scheduling.TIME_FIELDS))
         audit.record_many(work.by.user, AUDITED_AS.get(action, "event.rescheduled"), chunk.audited)
         occasions.note_many(chunk.told)
+        if action not in (*WRITTEN, BulkAction.UNDO):
+            _note_seen(work, events, chunk.now)
         more = 0 if action == BulkAction.ACKNOWLEDGE else 1
         bulk.rows.filter(pk__in=[row.pk for row, _ in chunk.changed]).update(
             outcome=RowOutcome.DONE, applied_revision=F("seen_revision") + more

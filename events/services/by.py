@@ -71,6 +71,14 @@ def is_event_staff(user: User) -> bool:
     return bool(user.is_active and user.is_staff and user.has_perm("events.change_event"))
 
 
+def is_of_the_owner(by: By, event: Event) -> bool:
+    """One of those whose instance it is: a contact, or an operator of the account. Staff who help out are not, nor is the system."""
+    if by.user is None:
+        return by.contact is not None
+    role = role_in(by.user, event.account)
+    return role is not None and role.can_operate
+
+
 def may_publish(user: User | None) -> bool:
     return user is None or bool(user.is_active and user.is_staff and user.has_perm("events.publish_event"))
 

@@ -12,7 +12,7 @@ from events import rules
 from events.choices import EventStatus, OccasionKind
 from events.models import Event
 from events.services import occasions
-from events.services.by import By, may_publish, require_handler
+from events.services.by import By, is_of_the_owner, may_publish, require_handler
 from events.services.surroundings import around, facts_of, planned_others
 from portal.errors import Conflict, NotFound, ServiceError
 from portal.patience import patient
@@ -123,7 +123,12 @@ def apply_time(
     """Write a time that was judged before, with the audit and what contacts are to be told. `event` is locked by the caller."""
     before = event.switch_at
     set_time(event, moment, now)
-    event.save(update_fields=TIME_FIELDS)
+    fields = list(TIME_FIELDS)
+    if event.acknowledged_at is None and is_of_the_owner(by, event):
+        # Who moves it has seen it.
+        event.acknowledged_at, event.acknowledged_by = now, by.name[:150]
+        fields += ACKNOWLEDGED_FIELDS
+    event.save(update_fields=fields)
     audit.record(by.user, f"event.{ACTIONS[kind]}", event, **time_details(event, before, by, why))
     occasions.note_many([change_occasion(event, kind, before, by, why), *occasions.reminders(event, now)])
 
@@ -137,6 +142,7 @@ TIME_FIELDS: Final = (
     "hold_reason",
     "proposed_at",
 )
+ACKNOWLEDGED_FIELDS: Final = ("acknowledged_at", "acknowledged_by")
 ACTIONS: Final = {OccasionKind.CHANGED: "rescheduled", OccasionKind.POSTPONED: "postponed"}
 
 

@@ -429,6 +429,17 @@ def test_those_who_announce_events_cancel_any(instance: Instance) -> None:
     assert bulk.counts(made).planned == 1
 
 
+def test_who_moves_many_of_their_own_has_seen_them(
+    events: list[Event], operator: User, staff: User, world: World
+) -> None:
+    scheduling.acknowledge(person(world.user("owner")), events[0])
+    for user, names in ((staff, ["owner", "", ""]), (operator, ["owner", "operator", "operator"])):
+        by = person(user)
+        made, _ = plan(by, BulkAction.TO_TIME, events, at=in_days(5 if user == staff else 6))
+        bulk.apply(by, made)
+        assert [event.acknowledged_by for event in Event.objects.order_by("pk")] == names
+
+
 def test_many_are_acknowledged(events: list[Event], operator: User, world: World) -> None:
     scheduling.acknowledge(person(world.user("owner")), events[0])
     made, found = plan(person(operator), BulkAction.ACKNOWLEDGE, events)

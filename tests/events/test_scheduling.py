@@ -14,7 +14,7 @@ from portal.errors import Conflict, Invalid, NotFound, NotPermitted
 from portal.models import AuditEntry, Instance
 from tests.portal.world import World
 
-from .conftest import make_event
+from .conftest import make_contact, make_event
 
 
 def person(user: User) -> By:
@@ -97,6 +97,22 @@ def test_others_change_nothing(event: Event, world: World, role: str, refusal: t
 
 def test_staff_for_events_change_those_of_every_account(event: Event, staff: User) -> None:
     assert scheduling.reschedule(person(staff), event, event.deadline).switch_at == event.deadline
+
+
+def test_who_moves_their_own_event_has_seen_it(
+    world: World, instance: Instance, operator: User, staff: User
+) -> None:
+    contact = make_contact(world.account, "Night shift")
+    for by, name in (
+        (person(operator), "operator"),
+        (By(contact=contact, via=Via.MAIL), "Night shift"),
+        (person(staff), ""),  # those whose instance it is have not
+        (By(), ""),
+    ):
+        event = make_event(instance)
+        scheduling.reschedule(by, event, event.deadline)
+        event.refresh_from_db()
+        assert (event.acknowledged_by, event.acknowledged_at is not None) == (name, bool(name))
 
 
 def test_the_owner_cancels_only_what_may_be(instance: Instance, operator: User, staff: User) -> None:
