@@ -165,7 +165,7 @@ class EventView:
 
     @property
     def impact_text(self) -> str:
-        """`typical impact 30 s; measured in earlier runs: median 12 s of 8`."""
+        """`typical impact 30 s; measured in earlier runs: median 12 s of 8 runs`."""
         text = f"typical impact {self.typical}"
         return f"{text}; measured in earlier runs: {self.measured.text}" if self.measured else text
 

@@ -21,7 +21,19 @@ ACTIONS: Final = {
     "event.postponed": "Postponed by the system",
     "event.cancelled": "Cancelled",
     "event.acknowledged": "Acknowledged",
+    "event.link_refused": "Refused by a link",
 }
+UNTOLD: Final = ("event.link_used",)
+"""Beside them stands what the link has changed; the audit has both."""
+PRESSED: Final = {
+    "window": "next window",
+    "later": "later window",
+    "time": "choose a time",
+    "now": "start now",
+    "acknowledge": "acknowledge",
+    "cancel": "cancel",
+}
+"""The buttons of a link's page. Where a press came from, and with which browser, is in the audit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +57,20 @@ def of(event: Event) -> list[Deed]:
 
 def _deeds(event: Event) -> Iterator[Deed]:
     rows = AuditEntry.objects.filter(object_type=Event._meta.model_name, object_id=event.public_id)
-    for row in rows.order_by("-at", "-pk")[:MOST]:
+    for row in rows.exclude(action__in=UNTOLD).order_by("-at", "-pk")[:MOST]:
         details = row.details
         who = row.actor_name or str(details.get("contact", ""))
+        if row.action == "event.link_refused":
+            details = _of_refused(details)
         what = ACTIONS.get(row.action) or row.action.partition(".")[2].replace("_", " ").capitalize()
         yield Deed(row.at, what, "edit", who, tuple(_readable(details)), is_deed=True)
+
+
+def _of_refused(details: Mapping[str, Any]) -> dict[str, str]:
+    """`choose a time: after the deadline`."""
+    did, refused = str(details.get("did", "")), str(details.get("refused", ""))
+    why = refused.partition(".")[2] or refused
+    return {"": ": ".join(part for part in (PRESSED.get(did, did), why.replace("_", " ")) if part)}
 
 
 def _readable(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

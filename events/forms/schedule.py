@@ -52,7 +52,12 @@ class RescheduleForm(StyledForm):
     """`wish` is how the time is chosen; `switch_at` counts for `time` alone. `seen` is the revision that the person saw."""
 
     wish = forms.ChoiceField(
-        choices=[("window", "Next maintenance window"), ("now", "Now"), ("time", "At a time of your choice")],
+        choices=[
+            ("window", "Next maintenance window"),
+            ("later", "Later maintenance window"),
+            ("now", "Now"),
+            ("time", "At a time of your choice"),
+        ],
         widget=forms.RadioSelect,
         error_messages={
             "required": "Choose when the switchover is to be.",
@@ -67,9 +72,13 @@ class RescheduleForm(StyledForm):
     which = forms.ChoiceField(choices=[("0", "the first"), ("1", "the second")], required=False)
     seen = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
-    def __init__(self, *args: Any, earliest: datetime, latest: datetime, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, earliest: datetime, latest: datetime, later: datetime | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.zone = reader_zone()
+        self.later = later
+        """The moment in the first window after the time that stands, if there is one."""
         self.twice: tuple[datetime, datetime] | None = None
         """Both moments, where the clock shows the time twice and nobody has said yet which is meant."""
         field = self.fields["switch_at"]
@@ -79,6 +88,10 @@ class RescheduleForm(StyledForm):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
+        if data.get("wish") == "later" and self.later is None:
+            self.add_error(
+                "wish", "No later maintenance window has a free place. Nothing was changed. Choose a time."
+            )
         if data.get("wish") == "time":
             try:
                 data["switch_at"] = self._moment(data)
@@ -109,6 +122,9 @@ class RescheduleForm(StyledForm):
         if chosen == "time":
             moment: datetime = self.cleaned_data["switch_at"]
             return moment
+        if chosen == "later":
+            assert self.later is not None  # see clean()
+            return self.later
         return "now" if chosen == "now" else "window"
 
 

@@ -22,7 +22,9 @@ class Measured:
 
     @property
     def text(self) -> str:
-        return f"median {seconds_text(self.seconds)} of {self.count}"
+        if self.count == 1:
+            return f"{seconds_text(self.seconds)} (one run)"
+        return f"median {seconds_text(self.seconds)} of {self.count} runs"
 
 
 def measured_before(event: Event) -> Measured | None:

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from events import clock, present, rules
 from events.forms.schedule import CancelForm, RescheduleForm
 from events.models import Event
-from events.services import scheduling
+from events.services import links, scheduling
 from events.services.by import By, require_handler
 from events.services.surroundings import around, facts_of
 from events.views.common import person, visible_event
@@ -116,27 +116,28 @@ def event_cancel(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     )
 
 
-def _bounds(event: Event) -> dict[str, datetime]:
+def _bounds(event: Event) -> dict[str, Any]:
     facts = facts_of(event, timezone.now())
-    return {"earliest": facts.earliest, "latest": rules.latest_choice(facts)}
+    return {
+        "earliest": facts.earliest,
+        "latest": rules.latest_choice(facts),
+        "later": links.offers(event).later,
+    }
 
 
 def _empty_form(event: Event) -> RescheduleForm:
-    bounds = _bounds(event)
-    window = _window(event)
-    proposed = scheduling.next_window(event, window) if _may_change(event) else None
+    """What is proposed is what a link in a message offers; nothing that would happen within the hour, unless that is all there is."""
+    bounds, offers = _bounds(event), links.offers(event)
+    first = event.switch_at or offers.window or bounds["latest"]
     soonest = bounds["earliest"] + MINUTE
-    first = min(max(event.switch_at or proposed or soonest, soonest), bounds["latest"])
     initial = {
-        "wish": "window" if proposed else "time",
-        "switch_at": timezone.localtime(first).strftime(clock.FIELD_FORMAT),
+        "wish": "later" if offers.later else "window" if offers.window else "time",
+        "switch_at": timezone.localtime(min(max(first, soonest), bounds["latest"])).strftime(
+            clock.FIELD_FORMAT
+        ),
         "seen": event.revision,
     }
     return RescheduleForm(initial=initial, **bounds)
-
-
-def _may_change(event: Event) -> bool:
-    return rules.check_change(facts_of(event, timezone.now())) is None
 
 
 def _window(event: Event) -> Window | None:
@@ -155,6 +156,7 @@ def _form(
         "form": form,
         "window": row,
         "in_window": scheduling.next_window(event, row.window if row else None, now),
+        "later": form.later,
         "at_once": rules.at_once(view.facts),
         "latest": rules.latest_choice(view.facts),
         "zone": timezone.get_current_timezone_name(),
@@ -167,7 +169,7 @@ def _preview(request: HtmxHttpRequest, event: Event, by: By, form: RescheduleFor
     """Without scripts the whole page again, with what was chosen."""
     found = _consequence(event, form) if form.is_valid() else None
     if wants_fragment(request):
-        context = {"consequence": found, "event": event, "form": form}
+        context = {"consequence": found, "event": event, "form": form, "is_part": True}
         return render(request, "events/_event_consequence.html", context)
     return _form(request, event, by, form, status=200 if found else 422, consequence=found)
 

@@ -107,11 +107,11 @@ class TestPage:
         make_event(instance, "switchover", measured_seconds=1, **past)
         event = make_event(instance)
         assert present.EventView(event).impact_text == (
-            "typical impact 30 s; measured in earlier runs: median 12 s of 3"
+            "typical impact 30 s; measured in earlier runs: median 12 s of 3 runs"
         )
-        assert "earlier runs: median 12 s of 3" in page(browser, event)
+        assert "earlier runs: median 12 s of 3 runs" in page(browser, event)
         simulated = make_event(instance, executor="simulated")
-        assert present.EventView(simulated).impact_text.endswith("median 1 s of 1")
+        assert present.EventView(simulated).impact_text.endswith("in earlier runs: 1 s (one run)")
 
     def test_versions_and_release_notes(self, browser: Client, instance: Instance) -> None:
         """R13."""
@@ -218,7 +218,12 @@ class TestPage:
             position=1, code="a", name="Synchronize", phase="prepare", status=StageStatus.DONE, began_at=now, ended_at=now
         )  # fmt: skip
         event.log.create(message="The new node answers.")
+        came = {"contact": "Night shift", "address": "192.0.2.7", "agent": "Mozilla/5.0"}
+        audit.record(None, "event.link_used", event, did="cancel", **came)
+        audit.record(None, "event.link_refused", event, did="time", refused="event.after_deadline", **came)
         found = page(browser, event)
+        assert "Refused by a link" in found and "choose a time: after deadline" in found
+        assert "Mozilla" not in found and "192.0.2.7" not in found and "Link used" not in found
         assert "New time" in found and "2026-03-01 09:00 UTC" in found and "by operator" in found
         assert "by Night shift" in found
         assert "Contacts told: reminder, 24 h before" in found
@@ -297,6 +302,27 @@ class TestReschedule:
         event.refresh_from_db()
         assert event.switch_at == begins
         assert f"The switchover is planned for {begins:%Y-%m-%d %H:%M} UTC." in text(done)
+
+    def test_to_a_later_window(self, browser: Client, event: Event, instance: Instance) -> None:
+        assert browser.post(url(event, "reschedule"), {"wish": "later", "seen": 0}).status_code == 422
+        begins = (timezone.now() + timedelta(hours=3)).replace(minute=0, second=0, microsecond=0)
+        set_window(None, instance, range(7), begins.time(), (begins + timedelta(hours=2)).time(), "UTC")
+        assert browser.post(url(event, "reschedule"), {"wish": "window", "seen": 0}).status_code == 302
+        event.refresh_from_db()
+        assert event.switch_at is not None
+        later = begins + timedelta(days=1)
+        found = text(browser.get(url(event, "reschedule")))
+        assert "The event has this time already." in found and 'id="wish-window" disabled' in found
+        assert 'id="wish-later" checked' in found and f"{later:%Y-%m-%d %H:%M}" in found
+        assert browser.post(url(event, "reschedule"), {"wish": "later", "seen": 1}).status_code == 302
+        event.refresh_from_db()
+        assert event.switch_at == later
+
+    def test_proposes_nothing_that_would_happen_soon(self, browser: Client, instance: Instance) -> None:
+        event = make_event(instance, switch_at=None)
+        found = text(browser.get(url(event, "reschedule")))
+        assert 'id="wish-time" checked' in found
+        assert f'name="switch_at" value="{event.deadline:%Y-%m-%dT%H:%M}"' in found
 
     def test_to_a_time_by_the_clock_of_the_reader(
         self, browser: Client, event: Event, operator: User
@@ -380,7 +406,7 @@ class TestReschedule:
         refused = browser.post(url(event, "reschedule"), {"wish": "now", "seen": 0})
         found = text(refused)
         assert refused.status_code == 409
-        assert f"it is planned for {first:%Y-%m-%d %H:%M} UTC now" in found and "Owner did it" in found
+        assert f"it is planned for {first:%Y-%m-%d %H:%M} UTC now" in found and "It was owner" in found
         # The form is as of now: what is sent then counts.
         assert 'name="seen" value="1"' in found
         assert browser.post(url(event, "reschedule"), {"wish": "now", "seen": 1}).status_code == 302
@@ -423,7 +449,7 @@ class TestAcknowledgeAndCancel:
         event = make_event(instance, may_cancel=True)
         scheduling.reschedule(By(world.user("owner")), event, event.deadline, seen=0)
         refused = browser.post(url(event, "cancel"), {"reason": "Not needed.", "seen": 0})
-        assert refused.status_code == 409 and "Owner did it" in text(refused)
+        assert refused.status_code == 409 and "It was owner" in text(refused)
         assert "Not needed.</textarea>" in text(refused)
         event.refresh_from_db()
         assert event.status == EventStatus.PENDING
