@@ -139,7 +139,8 @@ def _marks(cases: Sequence[Case]) -> list[str]:
         )
     simulated = sum(case.event.is_simulated for case in cases)
     if simulated:
-        found.append(f"SIMULATED: in {simulated:,} of them nothing is really done.")
+        which = "all" if simulated == len(cases) else f"{simulated:,}"
+        found.append(f"SIMULATED: in {which} of them nothing is really done.")
     return found
 
 
