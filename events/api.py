@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Annotated, Any, Literal
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from ninja import Router, Schema, Status
-from pydantic import AwareDatetime, Field
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from events.choices import EventStatus, Level, Via
+from events.clock import exact_moment_of
 from events.describe import (
     campaign_values,
     event_values,
+    events_values,
     plan_values,
     published_values,
     result_values,
@@ -23,7 +28,7 @@ from events.models import Campaign, Event, EventType
 from events.services import campaigns, publishing, scheduling, several
 from events.services.by import By, require_publisher
 from events.services.drafts import Draft, type_called
-from events.services.selection import Chosen, Selection
+from events.services.selection import SEARCH, Chosen, Selection
 from portal.api import PAGE, ApiRequest, Limit, RefusalOut, in_account, once, scope
 from portal.errors import Invalid
 
@@ -31,7 +36,32 @@ router = Router(tags=["events"])
 READ, WRITE, PUBLISH = "events:read", "events:write", "events:publish"
 MOST_IDS = 300
 Ids = Annotated[list[str], Field(min_length=1, max_length=MOST_IDS)]
-Wish = AwareDatetime | Literal["now", "window"]
+WISHES = ("now", "window")
+
+
+def _moment(value: object, info: ValidationInfo) -> datetime | None:
+    """None is no time; see Moment | None."""
+    return None if value is None else _exact(value, info)
+
+
+def _wish(value: object, info: ValidationInfo) -> object:
+    return value if value in WISHES else _exact(value, info)
+
+
+def _exact(value: object, info: ValidationInfo) -> datetime:
+    """Text alone: a number would be guessed to be seconds, or their thousandths."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return exact_moment_of(text, info.field_name or "")
+
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+Wish = Annotated[datetime | Literal["now", "window"], BeforeValidator(_wish)]
+
+
+class In(Schema):
+    """What is sent. A name that is not known is refused: left aside, a misspelt condition of a filter would be every instance."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 # --- What comes and goes --------------------------------------------------------------------------------------------------
@@ -132,7 +162,7 @@ class CampaignOut(Schema):
     url: str
 
 
-class FilterIn(Schema):
+class FilterIn(In):
     """Everything that is given must hold; {} is every instance."""
 
     edition: Literal["", "redis", "valkey"] = ""
@@ -143,17 +173,17 @@ class FilterIn(Schema):
     proxy: bool = Field(False, description="Only instances that have a proxy.")
 
 
-class PublishIn(Schema):
+class PublishIn(In):
     """Whatever is left out is as the type says."""
 
     type: str = Field(description="The code of a type, see GET /events/types.")
     instances: list[str] | None = Field(None, description="IDs, in the order of the switchovers.")
     filter: FilterIn | None = Field(None, description="Instead of `instances`.")
-    switch_at: AwareDatetime | None = Field(
+    switch_at: Moment | None = Field(
         None, description="Left out: each instance gets a time, see docs/events.md."
     )
     stagger_minutes: Annotated[int, Field(ge=0, le=10080)] = 0
-    deadline: AwareDatetime | None = None
+    deadline: Moment | None = None
     level: Literal["S0", "S1"] | None = None
     cause: str = ""
     version_to: str = ""
@@ -240,12 +270,15 @@ def event_list(
     instance: str = "",
     campaign: str = "",
     q: str = "",
-    switch_from: AwareDatetime | None = None,
-    switch_to: AwareDatetime | None = None,
+    switch_from: Moment | None = None,
+    switch_to: Moment | None = None,
     before: str = "",
     limit: Limit = PAGE,
 ) -> list[dict[str, Any]]:
-    """The newest first; `before` is the ID of the last one of the page before. `status` takes several, with commas; `open` is both that can be changed."""
+    """The newest first; `before` is the ID of the last one of the page before. `status` takes several, with commas; `open` is both that can be changed.
+
+    `q` finds words in names and IDs: of instance, event, type and campaign.
+    """
     rows = _visible(request)
     if status:
         rows = rows.filter(status__in=_statuses(status))
@@ -264,10 +297,10 @@ def event_list(
     if switch_to:
         rows = rows.filter(switch_at__lte=switch_to)
     for word in q[:200].split():
-        rows = rows.filter(instance_name__icontains=word)
+        rows = rows.filter(reduce(or_, (Q(**{f"{field}__icontains": word}) for field in SEARCH)))
     if before:
         rows = rows.filter(pk__lt=_event(request, before).pk)
-    return [event_values(one) for one in rows.order_by("-pk")[:limit]]
+    return events_values(rows.order_by("-pk")[:limit], _by(request))
 
 
 @router.get("/types", response=list[TypeOut], summary="Types of events")
@@ -312,7 +345,7 @@ def event_publish(request: ApiRequest, data: PublishIn) -> Status[dict[str, Any]
     if data.dry_run:
         return Status(200, plan_values(publishing.preview(by, draft)))
     made = publishing.publish(by, draft, seen=data.plan)
-    return Status(201, published_values(made, request.auth.account))
+    return Status(201, published_values(made, by, request.auth.account))
 
 
 def _draft(request: ApiRequest, data: PublishIn) -> Draft:
@@ -345,26 +378,26 @@ def _draft(request: ApiRequest, data: PublishIn) -> Draft:
 # --- Changing -------------------------------------------------------------------------------------------------------------
 
 
-class RescheduleIn(Schema):
+class RescheduleIn(In):
     switch_at: Wish = Field(description="A time, `now` or `window` (the instance’s next maintenance window).")
     revision: int | None = Field(
         None, description="As it was seen: refused with 409 if it has changed since."
     )
 
 
-class ModifyIn(Schema):
+class ModifyIn(In):
     ids: Ids
     switch_at: Wish = Field(
         description="A time, `now` or `window` (each instance’s next maintenance window)."
     )
 
 
-class CancelIn(Schema):
+class CancelIn(In):
     ids: Ids
     reason: Annotated[str, Field(max_length=2000)] = ""
 
 
-class AcknowledgeIn(Schema):
+class AcknowledgeIn(In):
     ids: Ids
 
 
@@ -399,7 +432,7 @@ def _each(request: ApiRequest, ids: list[str], act: Callable[[By, Event], Event]
 @router.get("/{event_id}", response=EventOut, summary="One event")
 @scope(READ)
 def event_get(request: ApiRequest, event_id: str) -> dict[str, Any]:
-    return event_values(_event(request, event_id))
+    return event_values(_event(request, event_id), _by(request))
 
 
 @router.post("/{event_id}/reschedule", response=EventOut, summary="Another switch time")
@@ -407,7 +440,7 @@ def event_get(request: ApiRequest, event_id: str) -> dict[str, Any]:
 def event_reschedule(request: ApiRequest, event_id: str, data: RescheduleIn) -> dict[str, Any]:
     event = _event(request, event_id)
     scheduling.reschedule(_by(request), event, data.switch_at, seen=data.revision)
-    return event_values(_event(request, event_id))
+    return event_values(_event(request, event_id), _by(request))
 
 
 # --- Helpers --------------------------------------------------------------------------------------------------------------

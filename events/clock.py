@@ -12,7 +12,12 @@ from portal.errors import Invalid
 NOTHING: Final = "Nothing was changed."
 FIELD_FORMAT: Final = "%Y-%m-%dT%H:%M"
 """Of the value, `min` and `max` of an input of the type datetime-local."""
-_WRITTEN: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([+-]\d\d:\d\d|Z)?", re.ASCII)
+EXAMPLE: Final = "2026-03-01T02:00+01:00 or 2026-03-01T01:00Z"
+"""Of a time with an offset, for programs."""
+FIRST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+LAST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+"""What is planned is in between. Times near the ends of the calendar cannot be reckoned with in every zone."""
+_WRITTEN: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?([+-]\d\d:?\d\d|Z)?", re.ASCII)
 
 
 class TwiceThere(Invalid):
@@ -32,9 +37,9 @@ def moment_of(text: str, zone: zoneinfo.ZoneInfo) -> datetime:
     Raises Invalid (`event.bad_time`, `event.no_such_time`) and TwiceThere. A time is never guessed.
     """
     try:
-        written = datetime.fromisoformat(text.strip()) if _WRITTEN.fullmatch(text.strip()) else None
+        written = _read(text)
         if written is not None and written.tzinfo is not None:
-            return written.astimezone(UTC)
+            return _planned(written)
         moments = _moments(written, zone) if written is not None else []
     except (ValueError, OverflowError):
         written, moments = None, []
@@ -58,7 +63,42 @@ def moment_of(text: str, zone: zoneinfo.ZoneInfo) -> datetime:
             f"On {written:%Y-%m-%d} the clock is set back in {zone.key}: {written:%H:%M} comes twice. {NOTHING}",
             (moments[0], moments[1]),
         )
-    return moments[0]
+    return _planned(moments[0])
+
+
+def exact_moment_of(text: str, field: str = "switch_at") -> datetime:
+    """What a program names: a time with its offset, such as `2026-03-01T02:00+01:00`. Without one it would mean another time on each machine.
+
+    Raises Invalid (`event.bad_time`).
+    """
+    try:
+        written = _read(text)
+        if written is not None and written.tzinfo is not None:
+            return _planned(written, field)
+    except (ValueError, OverflowError):
+        pass
+    raise Invalid(
+        f"“{text[:60]}” is no time with an offset. {NOTHING}",
+        advice=f"Write it as {EXAMPLE}.",
+        id="event.bad_time",
+        field=field,
+    )
+
+
+def _read(text: str) -> datetime | None:
+    return datetime.fromisoformat(text.strip()) if _WRITTEN.fullmatch(text.strip()) else None
+
+
+def _planned(moment: datetime, field: str = "switch_at") -> datetime:
+    """In UTC. Raises Invalid for a moment for which nothing can be planned."""
+    if not FIRST <= moment < LAST:
+        raise Invalid(
+            f"Nothing is planned for the year {moment.year}. {NOTHING}",
+            advice=f"Choose a time from {FIRST.year} to {LAST.year - 1}.",
+            id="event.bad_time",
+            field=field,
+        )
+    return moment.astimezone(UTC)
 
 
 def _moments(written: datetime, zone: zoneinfo.ZoneInfo) -> list[datetime]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,8 +11,11 @@ from django.utils import timezone
 from events import rules
 from events.choices import EventStatus
 from events.models import Campaign, Event, EventType
+from events.services.bulk_judging import Handlers
+from events.services.by import By
 from events.services.campaigns import counts_of
 from events.services.plans import Plan, Row
+from events.services.scheduling import cancel_refusal
 from events.services.several import Result
 from events.services.surroundings import facts_of
 from portal.errors import ServiceError
@@ -30,9 +33,18 @@ TYPE: Final = (
 )  # fmt: skip
 
 
-def event_values(event: Event, now: datetime | None = None) -> dict[str, Any]:
-    """`type`, `account` and `campaign` should be loaded already."""
-    facts = facts_of(event, now or timezone.now())
+def event_values(event: Event, by: By) -> dict[str, Any]:
+    return events_values([event], by)[0]
+
+
+def events_values(events: Iterable[Event], by: By) -> list[dict[str, Any]]:
+    """With what `by` may do to them. `type`, `account` and `campaign` should be loaded already."""
+    handlers, now = Handlers(by), timezone.now()
+    return [_event_values(event, by, handlers, now) for event in events]
+
+
+def _event_values(event: Event, by: By, handlers: Handlers, now: datetime) -> dict[str, Any]:
+    facts, not_permitted = facts_of(event, now), handlers.refusal(event)
     return {name: getattr(event, name) for name in EVENT} | {
         "id": event.public_id,
         "type": event.type.code,
@@ -51,15 +63,16 @@ def event_values(event: Event, now: datetime | None = None) -> dict[str, Any]:
         "earliest_at": facts.earliest if event.is_open else None,
         "latest_at": rules.latest_choice(facts) if event.is_open else None,
         "actions": {
-            "reschedule": _verdict(rules.check_change(facts)),
-            "cancel": _verdict(rules.check_cancel(facts)),
+            "reschedule": _verdict(rules.check_change(facts) or not_permitted),
+            "cancel": _verdict(cancel_refusal(by, event, now) or not_permitted),
         },
         "url": event.get_absolute_url(),
     }
 
 
 def _verdict(refusal: ServiceError | None) -> dict[str, Any]:
-    return {"open": refusal is None, "reason": refusal.message if refusal else ""}
+    reason = refusal.message.removesuffix(rules.NOTHING).strip() if refusal else ""
+    return {"open": refusal is None, "reason": reason}
 
 
 def type_values(kind: EventType) -> dict[str, Any]:
@@ -87,10 +100,10 @@ def refusal_values(refusal: ServiceError) -> dict[str, str]:
     return {"id": refusal.id, "message": refusal.message, "advice": refusal.advice, "field": refusal.field}
 
 
-def published_values(made: Event | Campaign, account: Account | None = None) -> dict[str, Any]:
+def published_values(made: Event | Campaign, by: By, account: Account | None = None) -> dict[str, Any]:
     """What came of a publication; `account`: as far as this one is concerned."""
     if isinstance(made, Event):
-        return {"event": event_values(made), "campaign": None, "published": 1, "left_out": []}
+        return {"event": event_values(made, by), "campaign": None, "published": 1, "left_out": []}
     values = campaign_values(made, counts_of([made], account)[made.pk])
     return {
         "event": None,

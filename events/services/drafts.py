@@ -18,6 +18,8 @@ from portal.errors import Conflict, Invalid, NotFound, ServiceError
 from portal.models import Account, Instance
 
 MOST_STAGGER: Final = timedelta(days=7)
+LONGEST: Final = {"version_to": 60, "release_notes": 300, "name": 120}
+"""Characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,13 @@ def _refusal(draft: Draft) -> ServiceError | None:
         )
     if not timedelta(0) <= draft.stagger <= MOST_STAGGER:
         return _invalid("stagger", "There are 0 minutes to 7 days from one instance to the next.", "")
+    for field, what in (
+        ("version_to", "target version"),
+        ("release_notes", "address of the notes"),
+        ("name", "name of the campaign"),
+    ):
+        if len(getattr(draft, field)) > LONGEST[field]:
+            return _invalid(field, f"The {what} is longer than {LONGEST[field]} characters.", "")
     return _version_refusal(draft) or _notes_refusal(draft)
 
 

@@ -317,8 +317,14 @@ def _warnings(terms: Terms, row: Row, known: Known) -> Iterator[Caution]:
 
 
 def _digest(terms: Terms, rows: Sequence[Row]) -> str:
-    """Of what is decided for each instance. Who is told, and how long before, goes on changing with the time of the day."""
-    parts = [f"{terms.level} {terms.type.pk} {terms.executor} {terms.may_change} {terms.may_cancel}"]
+    """Of what was entered, and of what is decided for each instance. Who is told, and how long before, goes on changing with the time
+    of the day; so does a deadline that follows from the type."""
+    draft = terms.draft
+    texts = (terms.cause, draft.version_to, draft.release_notes, draft.name, draft.description)
+    deadline = draft.deadline.timestamp() if draft.deadline else None
+    parts = [
+        f"{terms.level} {terms.type.pk} {terms.executor} {terms.may_change} {terms.may_cancel} {deadline} {texts}"
+    ]
     for row in rows:
         moment = row.switch_at.isoformat() if row.switch_at else "-"
         parts.append(f"{row.instance.pk} {moment} {row.version_from} {row.refusal.id if row.refusal else ''}")

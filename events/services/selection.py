@@ -1,4 +1,4 @@
-"""Which instances an event is published for: a list, or all that fit a filter."""
+"""Which instances an event is published for: a list, or all that fit a filter; and where events are searched."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ from portal.models.instances import InstanceQuerySet
 
 NOTHING: Final = "Nothing was published."
 MOST: Final = 10_000
+SEARCH: Final = (
+    "instance_name",
+    "instance_public_id",
+    "public_id",
+    "type__name",
+    "campaign__name",
+    "campaign__public_id",
+)
+"""Where words that are searched for are found, of events."""
 
 
 @dataclass(frozen=True, slots=True)

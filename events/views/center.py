@@ -18,6 +18,7 @@ from events.choices import FINAL, UNFINISHED, BulkAction, EventStatus, Level
 from events.models import Event, EventType
 from events.services import attention
 from events.services.by import is_event_staff
+from events.services.selection import SEARCH
 from events.views.common import url_if_there
 from portal.htmx import HtmxHttpRequest, render_page
 from portal.listing import Column, Filter, Listing
@@ -38,14 +39,6 @@ PAST_COLUMNS: Final = (
     Column("finished", "Ended", ("finished_at",)),
     Column("status", "Result", ("status", "finished_at")),
     Column("measured", "Impact", ("measured_seconds",)),
-)
-SEARCH: Final = (
-    "instance_name",
-    "instance_public_id",
-    "public_id",
-    "type__name",
-    "campaign__name",
-    "campaign__public_id",
 )
 WHEN: Final = (
     ("day", "in the next 24 hours"),

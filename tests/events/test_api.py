@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from events.choices import EventStatus
@@ -91,8 +93,21 @@ class TestPublishing:
         assert [
             one["id"] for one in ask_staff("get", f"/events?campaign={told['campaign']['id']}").json()
         ] == [event.public_id]
-        stale = ask_staff("post", "/events", data | {"plan": "0" * 32})
-        assert (stale.status_code, stale.json()["id"]) == (409, "event.plan_changed")
+
+    def test_a_plan_holds_for_what_was_shown(self, ask_staff: Ask, account: Account) -> None:
+        make_instance(account, "old", version="6.2.14", edition="redis")
+        data = {"type": "minor-version", "filter": {"version": "6.2"}, "version_to": "6.2.20"}
+        plan = ask_staff("post", "/events", data | {"dry_run": True}).json()["plan"]
+        for changes in (
+            {"plan": "0" * 32},
+            {"version_to": "6.2.21"},
+            {"cause": "Another one."},
+            {"campaign": "Another one"},
+            {"deadline": in_days(10).isoformat()},
+        ):
+            stale = ask_staff("post", "/events", data | {"plan": plan} | changes)
+            assert (stale.status_code, stale.json()["id"]) == (409, "event.plan_changed"), changes
+        assert ask_staff("post", "/events", data | {"plan": plan}).status_code == 201
 
     def test_a_repetition_publishes_nothing(self, ask_staff: Ask, instance: Instance) -> None:
         data = {"type": "switchover", "instances": [instance.public_id]}
@@ -107,7 +122,13 @@ class TestPublishing:
             ({"instances": ["r-nowhere1"]}, 404, "event.no_instance"),
             ({"instances": None}, 422, "input.invalid"),
             ({"filter": {}}, 422, "input.invalid"),
-            ({"switch_at": "2030-01-01T02:00:00"}, 422, "input.invalid"),
+            ({"filter": {"regoin": "us-east"}, "instances": None}, 422, "input.invalid"),
+            ({"dryrun": True}, 422, "input.invalid"),
+            ({"switch_at": "2030-01-01T02:00:00"}, 422, "event.bad_time"),
+            ({"switch_at": 1_900_000_000}, 422, "event.bad_time"),
+            ({"switch_at": "9999-12-31T23:59:59-12:00"}, 422, "event.bad_time"),
+            ({"deadline": "0001-01-01T00:00:00+14:00"}, 422, "event.bad_time"),
+            ({"release_notes": f"https://example.org/{'a' * 300}"}, 422, "event.bad_release_notes"),
             ({"switch_at": "2020-01-01T02:00:00Z"}, 422, "event.short_notice"),
             ({"level": "S0", "deadline": in_days(4).isoformat()}, 422, "event.not_urgent"),
             ({"version_to": "7.2.5"}, 422, "event.bad_version_to"),
@@ -158,9 +179,12 @@ class TestReading:
         assert found("status=open") == every[1:] and found("status=succeeded,waiting") == every[:2]
         assert found("level=S0") == found("type=vulnerability-fix") == [second.public_id]
         assert found("region=eu-central") == found("q=SESS") == [first.public_id]
+        assert found("q=vulnerability+orders") == found(f"q={second.public_id}") == [second.public_id]
+        assert found(f"q={other.public_id}") == every[:3]
         assert found(f"instance={other.public_id}") == every[:3]
         until = in_days(2).isoformat().replace("+", "%2B")
         assert found(f"switch_to={until}") == [second.public_id]
+        assert ask("get", "/events?switch_from=1796900000").json()["id"] == "event.bad_time"
         assert ask("get", "/events?status=lost").json()["field"] == "status"
 
     def test_one(self, ask: Ask, event: Event) -> None:
@@ -172,6 +196,33 @@ class TestReading:
         assert told["actions"]["cancel"]["open"] is False
         assert datetime.fromisoformat(told["latest_at"]) == event.deadline
         assert told["impacts"][0]["kind"] == "transient" and told["simulated"] is False
+
+    def test_what_may_be_done_depends_on_who_asks(
+        self, ask: Ask, ask_staff: Ask, world: World, event: Event
+    ) -> None:
+        def actions(ask: Ask) -> dict[str, dict[str, Any]]:
+            found: dict[str, dict[str, Any]] = ask("get", f"/events/{event.public_id}").json()["actions"]
+            return found
+
+        bound = {"open": False, "reason": "This event may not be cancelled."}
+        assert actions(ask) == {"reschedule": {"open": True, "reason": ""}, "cancel": bound}
+        assert actions(ask_staff)["cancel"] == {"open": True, "reason": ""}
+        viewer = asker(world.user("viewer"))
+        assert actions(viewer)["reschedule"] == {"open": False, "reason": "Your role does not allow this."}
+        assert ask("get", "/events").json()[0]["actions"] == actions(ask)
+
+    def test_a_page_asks_a_constant_number_of_queries(self, world: World, instance: Instance) -> None:
+        ask = asker(world.user("operator"))
+        make_event(instance)
+        ask("get", "/events/types")  # notes the first use of the token
+        counts = []
+        for _ in range(2):
+            with CaptureQueriesContext(connection) as queries:
+                assert ask("get", "/events").status_code == 200
+            counts.append(len(queries))
+            for _ in range(20):
+                make_event(instance)
+        assert counts[0] == counts[1]
 
     def test_types(self, ask: Ask) -> None:
         found = {one["code"]: one for one in ask("get", "/events/types").json()}
@@ -189,12 +240,15 @@ class TestChanging:
         assert (late.status_code, late.json()["id"]) == (409, "event.changed")
         for wish, status, refusal in (
             ("window", 409, "event.no_window"),
-            ("soon", 422, "input.invalid"),
-            ("2030-01-01T02:00:00", 422, "input.invalid"),
+            ("soon", 422, "event.bad_time"),
+            ("2030-01-01T02:00:00", 422, "event.bad_time"),
+            (None, 422, "event.bad_time"),
+            ("9999-12-31T23:59:59-12:00", 422, "event.bad_time"),
             ("2030-01-01T02:00:00+01:00", 422, "event.after_deadline"),
         ):
             refused = ask("post", f"/events/{event.public_id}/reschedule", {"switch_at": wish})
             assert (refused.status_code, refused.json()["id"]) == (status, refusal)
+            assert refused.json()["field"] in ("", "switch_at")
 
     def test_a_result_per_event(self, ask: Ask, world: World) -> None:
         mine, fixed = make_event(world.instance), make_event(world.instance, may_change=False)

@@ -87,3 +87,37 @@ def test_the_range_of_a_field_lies_inside_the_span() -> None:
     early, late = datetime(2026, 3, 1, 9, 0, 1, tzinfo=UTC), datetime(2026, 3, 2, 9, 59, 59, tzinfo=UTC)
     assert clock.field_range(early, late, BERLIN) == ("2026-03-01T10:01", "2026-03-02T10:59")
     assert clock.field_range(early, early, BERLIN) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "now",
+        "1796900000",
+        "2026-03-01",
+        "2026-03-01T02:00",
+        "2026-13-01T02:00Z",
+        "2026-03-01T02:00+99:00",
+    ],
+)
+def test_a_program_says_its_offset(text: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        clock.exact_moment_of(text, "deadline")
+    assert (refused.value.id, refused.value.field) == ("event.bad_time", "deadline")
+    for exact in ("2026-03-01T02:00+01:00", "2026-03-01 02:00:00+0100", "2026-03-01T01:00:00.000Z"):
+        assert clock.exact_moment_of(exact) == datetime(2026, 3, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text", ["9999-12-31T23:59-12:00", "9999-12-31T23:59Z", "0001-01-01T00:00+14:00", "1999-12-31T23:59Z"]
+)
+def test_a_time_that_cannot_be_reckoned_with(text: str) -> None:
+    for read in (
+        clock.exact_moment_of,
+        lambda text: clock.moment_of(text, BERLIN),
+        lambda text: clock.moment_of(text[:16], BERLIN),
+    ):
+        with pytest.raises(Invalid) as refused:
+            read(text)
+        assert refused.value.id == "event.bad_time"

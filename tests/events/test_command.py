@@ -9,9 +9,10 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from events.choices import EventStatus
 from events.models import Campaign, Event
 from portal.models import Account, AuditEntry, Instance
 from portal.services import windows
@@ -95,6 +96,8 @@ class TestPublish:
             (["--switch-at", "2026-03-01T02:00"], "event.bad_time"),
             (["--switch-at", "tomorrow"], "event.bad_time"),
             (["--deadline", "2026-13-01T02:00Z"], "event.bad_time"),
+            (["--deadline", "9999-12-31T23:59Z"], "event.bad_time"),
+            (["--campaign", "x" * 121], "event.bad_name"),
             (["--switch-at", "2020-03-01T02:00Z"], "event.short_notice"),
             (["--level", "S0", "--deadline", "2199-03-01T02:00+01:00"], "event.not_urgent"),
             (["--filter", "all"], "input.invalid"),
@@ -116,8 +119,13 @@ class TestPublish:
             assert answer.code == 2 and "NAME=VALUE" in answer.err
         assert run("publish", "--type", "switchover").code == 2
         Instance.objects.filter(pk=instance.pk).update(proxy_version="2.8")
-        assert run("publish", "--type", "proxy-version", "--filter", "proxy=yes").code == 0
-        assert Campaign.objects.get().events.get().instance == instance
+        maybe = run("publish", "--type", "proxy-version", "--filter", "proxy=maybe")
+        assert maybe.code == 2 and "proxy=yes" in maybe.err and not Event.objects.exists()
+        words = ["--filter", "proxy=yes", "--campaign", "Proxies", "--description", "All of them."]
+        answer = run("publish", "--type", "proxy-version", *words)
+        assert answer.code == 0 and answer.out.endswith("Proxies: 1 event published\n")
+        campaign = Campaign.objects.get()
+        assert campaign.events.get().instance == instance and campaign.description == "All of them."
 
 
 class TestOthers:
@@ -129,8 +137,13 @@ class TestOthers:
         ]
         assert run("list", "--status", "failed").out == ""
         assert run("list", "--limit", "1").out.count("\n") == 1
+        with pytest.raises(CommandError, match="at least 1"):
+            run("list", "--limit", "0")
         shown = run("show", first.public_id)
-        assert shown.code == 0 and "may not be cancelled" in shown.out and first.cause in shown.out
+        assert shown.code == 0 and "cancel: possible" in shown.out and first.cause in shown.out
+        make_event(instance, status=EventStatus.CANCELLED)
+        ended = run("show", Event.objects.latest("pk").public_id).out
+        assert "cancel: The event has ended (cancelled), so it cannot be changed any more.\n" in ended
         assert run("show", first.public_id, "--json").json["instance"]["name"] == "sessions"
         lost = run("show", "ev-nowhere1", "--json")
         assert (lost.code, lost.json["error"]["id"]) == (2, "event.not_found")

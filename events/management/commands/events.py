@@ -8,9 +8,8 @@ Exit codes: 0 done; 1 done for some, refused for others; 2 refused, nothing was 
 from __future__ import annotations
 
 import json
-import re
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -19,7 +18,15 @@ from django.core.management.base import BaseCommand
 from django.db.models import QuerySet
 
 from events.choices import EventStatus, Level, Via
-from events.describe import event_values, plan_values, published_values, refusal_values, result_values
+from events.clock import EXAMPLE, exact_moment_of
+from events.describe import (
+    event_values,
+    events_values,
+    plan_values,
+    published_values,
+    refusal_values,
+    result_values,
+)
 from events.models import Campaign, Event
 from events.services import publishing, scheduling, several
 from events.services.by import By
@@ -31,8 +38,7 @@ from portal.errors import Invalid, ServiceError
 PARTLY: Final = 1
 REFUSED: Final = 2
 BY: Final = By(via=Via.COMMAND)
-WRITTEN: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([+-]\d\d:?\d\d|Z)", re.ASCII)
-EXAMPLE: Final = "2026-03-01T02:00+01:00 or 2026-03-01T01:00Z"
+YES: Final = ("yes", "true", "1")
 
 
 class Command(BaseCommand):
@@ -56,7 +62,7 @@ class Command(BaseCommand):
         listing.add_argument("--type", metavar="T")
         listing.add_argument("--instance", metavar="ID")
         listing.add_argument("--campaign", metavar="ID")
-        listing.add_argument("--limit", type=int, default=100, metavar="N", help="default: %(default)s")
+        listing.add_argument("--limit", type=_limit, default=100, metavar="N", help="default: %(default)s")
 
         show = _verb(verbs, "show", "one event")
         show.add_argument("id", metavar="ID")
@@ -93,11 +99,13 @@ class Command(BaseCommand):
         if dry_run:
             return self._show_plan(publishing.preview(BY, draft))
         made = publishing.publish(BY, draft, seen=plan)
-        values = published_values(made)
+        values = published_values(made, BY)
         if self.json:
             self._print(values)
         elif isinstance(made, Campaign):
-            self.stdout.write(f"{made.public_id}  {made.name}: {values['published']} events published")
+            self.stdout.write(
+                f"{made.public_id}  {made.name}: {_count(values['published'], 'event')} published"
+            )
             for one in values["left_out"]:
                 self.stderr.write(f"  left out: {one['name']} ({one['instance']}): {one['message']}")
         else:
@@ -113,9 +121,9 @@ class Command(BaseCommand):
             rows = rows.filter(level=level)
         fields = {"type": "type__code", "instance": "instance_public_id", "campaign": "campaign__public_id"}
         rows = rows.filter(**{field: options[name] for name, field in fields.items() if options[name]})
-        found = list(rows.order_by("-pk")[: max(0, limit)])
+        found = list(rows.order_by("-pk")[:limit])
         if self.json:
-            self._print([event_values(one) for one in found])
+            self._print(events_values(found, BY))
         else:
             for one in found:
                 self._line(one)
@@ -123,7 +131,7 @@ class Command(BaseCommand):
 
     def do_show(self, *, id: str, **options: Any) -> int:
         event = scheduling.get_event(None, id)
-        values = event_values(event)
+        values = event_values(event, BY)
         if self.json:
             self._print(values)
             return 0
@@ -140,7 +148,7 @@ class Command(BaseCommand):
 
     def do_reschedule(self, *, ids: list[str], to: str, **options: Any) -> int:
         wish: datetime | Literal["now", "window"]
-        wish = "now" if to == "now" else "window" if to == "window" else _moment(to, "to")
+        wish = "now" if to == "now" else "window" if to == "window" else exact_moment_of(to, "to")
         return self._each(ids, lambda by, event: scheduling.reschedule(by, event, wish))
 
     def do_cancel(self, *, ids: list[str], reason: str, **options: Any) -> int:
@@ -171,7 +179,8 @@ class Command(BaseCommand):
             self._print(plan_values(plan))
         else:
             self.stdout.write(
-                f"{len(plan.published)} events would be published, {len(plan.left_out)} instances left out. "
+                f"{_count(len(plan.published), 'event')} would be published, "
+                f"{_count(len(plan.left_out), 'instance')} left out. "
                 f"Deadline {_text(plan.terms.deadline)}. Plan {plan.digest}"
             )
             for row in plan.rows:
@@ -236,8 +245,15 @@ def _publish_arguments(parser: ArgumentParser) -> None:
     add("--cancellable", action="store_true", help="owners may cancel it")
     add("--executor", default="")
     add("--campaign", default="", metavar="NAME")
+    add("--description", default="", help="of the campaign")
     add("--dry-run", action="store_true", help="tell what would be published, and publish nothing")
     add("--plan", default="", help="as the dry run told it: refused if it has changed since")
+
+
+def _limit(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ArgumentTypeError("is at least 1")
+    return number
 
 
 def _draft(options: dict[str, Any]) -> Draft:
@@ -245,9 +261,9 @@ def _draft(options: dict[str, Any]) -> Draft:
         type=type_called(options["type"]),
         instances=_chosen(options["instances"], options["filters"]),
         level=options["level"] or "",
-        switch_at=_moment(options["switch_at"], "switch_at") if options["switch_at"] else None,
+        switch_at=exact_moment_of(options["switch_at"]) if options["switch_at"] else None,
         stagger=timedelta(minutes=options["stagger"]),
-        deadline=_moment(options["deadline"], "deadline") if options["deadline"] else None,
+        deadline=exact_moment_of(options["deadline"], "deadline") if options["deadline"] else None,
         cause=options["cause"],
         version_to=options["to_version"],
         release_notes=options["release_notes"],
@@ -255,6 +271,7 @@ def _draft(options: dict[str, Any]) -> Draft:
         may_cancel=True if options["cancellable"] else None,
         executor=options["executor"],
         name=options["campaign"],
+        description=options["description"],
     )
 
 
@@ -278,27 +295,22 @@ def _chosen(ids: list[str] | None, filters: list[str] | None) -> Chosen:
                 advice=f"Write NAME=VALUE, with a name of {', '.join(FILTERS)}.",
                 field="filter",
             )
-        values[name] = value in ("yes", "true", "1") if name == "proxy" else value
+        if name == "proxy" and value not in YES:
+            raise Invalid(
+                "The condition “proxy” is for instances that have one: its value is yes. Nothing was published.",
+                advice="Write proxy=yes, or leave it out.",
+                field="filter",
+            )
+        values[name] = True if name == "proxy" else value
     return Selection(**values)
-
-
-def _moment(text: str, field: str) -> datetime:
-    """Without an offset it would mean another time on each machine."""
-    try:
-        if WRITTEN.fullmatch(text):
-            return datetime.fromisoformat(text)
-    except ValueError:
-        pass
-    raise Invalid(
-        f"“{text}” is no time with an offset. Nothing was changed.",
-        advice=f"Write it as {EXAMPLE}.",
-        id="event.bad_time",
-        field=field,
-    )
 
 
 def _events() -> QuerySet[Event]:
     return Event.objects.select_related("type", "account", "instance", "campaign")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _text(moment: datetime) -> str:
