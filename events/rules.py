@@ -189,11 +189,22 @@ def check_publication(facts: Facts, notice: timedelta, around: Surroundings) -> 
         hours = notice / timedelta(hours=1)
         return Invalid(
             f"Maintenance of this type is announced at least {hours:g} hours ahead, and this is less. Nothing was published.",
-            advice=f"Choose {text_of(facts.now + notice)} or later; only a risk fix (S0) may come sooner.",
+            advice=f"Choose {text_of(_next_minute(facts.now + notice))} or later; only a risk fix (S0) may come sooner.",
             id="event.short_notice",
             field="switch_at" if facts.switch_at else "deadline",
         )
-    return check_moment(facts, facts.switch_at, around) if facts.switch_at else _check_room(facts)
+    if facts.switch_at is None:
+        return _check_room(facts)
+    return _of_publication(facts, check_moment(facts, facts.switch_at, around))
+
+
+def _of_publication(facts: Facts, refusal: ServiceError | None) -> ServiceError | None:
+    """In its words: there is no event yet that could be changed, or begun now."""
+    if refusal is not None:
+        refusal.message = refusal.message.replace(NOTHING, "Nothing was published.")
+        if refusal.id == "event.too_soon":
+            refusal.advice = f"The earliest time is {text_of(_next_minute(facts.earliest))}."
+    return refusal
 
 
 def _check_room(facts: Facts) -> ServiceError | None:
@@ -233,7 +244,7 @@ def check_moment(facts: Facts, moment: datetime, around: Surroundings) -> Servic
     if moment < facts.now:
         return Invalid(
             f"{text_of(moment)} has passed. {NOTHING}",
-            advice=f"Choose a time from {text_of(facts.earliest)} to {text_of(facts.deadline)}.",
+            advice=f"Choose a time from {text_of(_next_minute(facts.earliest))} to {text_of(facts.deadline)}.",
             id="event.in_past",
             field="switch_at",
         )
@@ -247,7 +258,7 @@ def check_moment(facts: Facts, moment: datetime, around: Surroundings) -> Servic
     if moment < facts.earliest:
         return Invalid(
             f"The preparation takes {duration_text(facts.preparation)}, so it cannot be done by {text_of(moment)}. {NOTHING}",
-            advice=f"The earliest time is {text_of(facts.earliest)}: choose “now”, or a later time.",
+            advice=f"The earliest time is {text_of(_next_minute(facts.earliest))}: choose “now”, or a later time.",
             id="event.too_soon",
             field="switch_at",
         )
@@ -259,7 +270,7 @@ def check_moment(facts: Facts, moment: datetime, around: Surroundings) -> Servic
             field="switch_at",
         )
     if around.is_full(facts, moment):
-        free = around.next_free(facts, moment, facts.deadline)
+        free = _free_minute(facts, moment, around)
         region = f"region {facts.region}" if facts.region else "the instances without a region"
         return Invalid(
             f"At {text_of(moment)} as many switchovers are planned in {region} as there may be at a time. {NOTHING}",
@@ -268,6 +279,14 @@ def check_moment(facts: Facts, moment: datetime, around: Surroundings) -> Servic
             field="switch_at",
         )
     return None
+
+
+def _free_minute(facts: Facts, moment: datetime, around: Surroundings) -> datetime | None:
+    """The first free whole minute, which can be entered as it is told."""
+    free = around.next_free(facts, moment, facts.deadline)
+    while free is not None and free != _next_minute(free):
+        free = around.next_free(facts, _next_minute(free), facts.deadline)
+    return free
 
 
 def _check_deferral(facts: Facts, moment: datetime) -> ServiceError | None:
@@ -407,6 +426,12 @@ def text_of(moment: datetime) -> str:
     """In the zone of whoever is being served: `2026-03-01 10:00 CET`."""
     local = timezone.localtime(moment)
     return f"{local:%Y-%m-%d %H:%M %Z}"
+
+
+def _next_minute(moment: datetime) -> datetime:
+    """`text_of` knows no seconds: what is the earliest is told as the whole minute from which on it is."""
+    whole = moment.replace(second=0, microsecond=0)
+    return moment if moment == whole else whole + timedelta(minutes=1)
 
 
 def duration_text(length: timedelta) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -245,6 +246,37 @@ def test_a_full_region_names_the_next_free_moment() -> None:
     around = crowded({"eu": 1}, moment, moment + timedelta(minutes=10))
     refusal = rules.check_reschedule(EVENT, moment, around)
     assert refusal is not None and refusal.advice == "2026-03-03 12:20 UTC is free."
+
+
+@pytest.mark.parametrize("odd", [timedelta(0), TICK, timedelta(seconds=51)])
+def test_the_moment_that_a_refusal_names_is_allowed(odd: timedelta) -> None:
+    """To the minute, as it is told and entered."""
+    now = NOW + odd
+    event = replace(EVENT, now=now, deadline=now + 7 * DAY)
+    moment = now + 2 * DAY
+    full = crowded({"eu": 1}, moment, moment + timedelta(minutes=10))
+    cases = [
+        (event, now - SECOND, FREE),
+        (event, now + timedelta(minutes=29), FREE),
+        (event, moment, full),
+    ]
+    for facts, wish, around in cases:
+        refusal = rules.check_moment(facts, wish, around)
+        assert refusal is not None
+        named = re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d", refusal.advice)[0]
+        assert rules.check_moment(facts, datetime.fromisoformat(f"{named}+00:00"), around) is None
+    short = rules.check_publication(replace(event, switch_at=now + HOUR), 72 * HOUR, FREE)
+    assert short is not None
+    named = re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d", short.advice)[0]
+    allowed = replace(event, switch_at=datetime.fromisoformat(f"{named}+00:00"))
+    assert rules.check_publication(allowed, 72 * HOUR, FREE) is None
+
+
+def test_what_is_not_there_yet_was_not_published_and_cannot_begin_now() -> None:
+    draft = replace(EVENT, level=Level.S0, deadline=NOW + DAY, switch_at=NOW + timedelta(minutes=29))
+    refusal = rules.check_publication(draft, timedelta(0), FREE)
+    assert refusal is not None and refusal.message.endswith("Nothing was published.")
+    assert refusal.advice == "The earliest time is 2026-03-01 12:30 UTC."
 
 
 moments = st.integers(0, 500).map(lambda minutes: NOW + timedelta(minutes=minutes))
