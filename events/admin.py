@@ -310,8 +310,22 @@ def _publishes(request: HttpRequest) -> bool:
     return may_publish(request.user)  # type: ignore[arg-type]  # the admin lets staff in only
 
 
+class BlackoutForm(forms.ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        model = Blackout
+        fields: ClassVar = ["account", "region", "starts_at", "ends_at", "reason"]
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        starts_at, ends_at = data.get("starts_at"), data.get("ends_at")
+        if starts_at and ends_at and (refusal := planning.check_length(starts_at, ends_at)):
+            self.add_error("ends_at", str(refusal))
+        return data
+
+
 @admin.register(Blackout)
 class BlackoutAdmin(SetByStaff):
+    form = BlackoutForm
     list_display = ("reason", "starts_at", "ends_at", "region", "account")
     list_filter = ("region", "account")
     search_fields = ("reason", "region", "account__name")

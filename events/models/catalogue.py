@@ -19,12 +19,15 @@ class EventType(models.Model):
     cause = models.TextField(
         help_text="Why it is done: what an event says unless staff write something else."
     )
-    impacts = models.JSONField(default=list, help_text="[{kind, text}], with kinds of events.choices.Impact.")
+    impacts = models.JSONField(
+        default=list,
+        help_text="What clients notice: a list of objects with kind (transient, versions, address, none) and text.",
+    )
     advice = models.TextField(blank=True, help_text="What the owner should do.")
     has_switchover = models.BooleanField(default=True)
-    needs_proxy = models.BooleanField(default=False, help_text="Only for instances that have a proxy (R14).")
+    needs_proxy = models.BooleanField(default=False, help_text="Only for instances that have a proxy.")
     shows_versions = models.BooleanField(
-        default=False, help_text="Current and target version are shown, with the release notes (R13)."
+        default=False, help_text="Current and target version are shown, with the release notes."
     )
     notice_hours = models.PositiveIntegerField(
         default=72, help_text="Notice of a maintenance event (S1), in hours."
@@ -48,9 +51,7 @@ class EventType(models.Model):
     max_deferral_days = models.PositiveIntegerField(
         null=True, blank=True, help_text="How much later than first announced; empty: up to the deadline."
     )
-    executor = models.CharField(
-        max_length=20, default="manual", help_text="Who carries it out: a name of events.executors."
-    )
+    executor = models.CharField(max_length=20, default="manual", help_text="Who carries it out.")
     is_active = models.BooleanField(default=True, help_text="May be chosen for new events.")
     is_customised = models.BooleanField(
         default=False, help_text="Changed here: a new release does not overwrite it."

@@ -38,7 +38,7 @@ class RegionLimit(models.Model):
     region = models.CharField(
         max_length=60, unique=True, blank=True, help_text="Empty: for each region that has no row of its own."
     )
-    most = models.PositiveIntegerField(validators=[MinValueValidator(1)])
+    most = models.PositiveIntegerField("switchovers at a time", validators=[MinValueValidator(1)])
 
     class Meta:
         ordering = ["region"]

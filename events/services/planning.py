@@ -5,6 +5,7 @@ They hold for what is planned from then on. What is planned already keeps its ti
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 from django.db import IntegrityError, transaction
@@ -29,13 +30,8 @@ def save_blackout(by: By, row: Blackout) -> Blackout:
             "Owners who choose a time are told it: such as “Winter sale”.",
             "blackout.no_reason",
         )
-    if row.ends_at <= row.starts_at:
-        raise _refuse(
-            "ends_at",
-            f"The blackout ends at {text_of(row.ends_at)}, before it begins.",
-            "Enter a later end.",
-            "blackout.no_length",
-        )
+    if refusal := check_length(row.starts_at, row.ends_at):
+        raise refusal
     with transaction.atomic():
         is_new = row.pk is None
         row.save()
@@ -43,6 +39,18 @@ def save_blackout(by: By, row: Blackout) -> Blackout:
             by.user, "blackout.created" if is_new else "blackout.changed", row, **_blackout_details(row, by)
         )
     return row
+
+
+def check_length(starts_at: datetime, ends_at: datetime) -> Invalid | None:
+    """For forms, too: the constraint of the table would name itself."""
+    if ends_at > starts_at:
+        return None
+    return _refuse(
+        "ends_at",
+        f"The blackout ends at {text_of(ends_at)}, before it has begun.",
+        "Enter a later end.",
+        "blackout.no_length",
+    )
 
 
 def delete_blackout(by: By, row: Blackout) -> None:

@@ -257,7 +257,13 @@ def test_blackouts_are_set_with_an_entry_in_the_audit(admin: Client, world: Worl
         "ends_at_1": "00:00",
     }
     backwards = data | {"ends_at_0": "2029-01-01"}
-    assert admin.post("/admin/events/blackout/add/", backwards).status_code == 200
+    refused = admin.post("/admin/events/blackout/add/", backwards)
+    assert refused.status_code == 200
+    found = refused.content.decode()
+    assert (
+        "before it has begun. Nothing was saved. Enter a later end." in found
+        and "blackout_ends_later" not in found
+    )
     assert admin.post("/admin/events/blackout/add/", data).status_code == 302
     row = Blackout.objects.get()
     url = f"/admin/events/blackout/{row.pk}/"
