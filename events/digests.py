@@ -148,6 +148,8 @@ def _line(case: Case) -> Line:
     event = case.event
     old = case.moment("old")
     note = {K.FAILED: event.result, K.SUCCEEDED: impact_here(event)}.get(case.kind, "")
+    if case.is_back:
+        old, note = None, "as before: it was moved, and moved back"
     return Line(
         instance=event.instance_name,
         instance_id=event.instance_public_id,

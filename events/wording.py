@@ -52,6 +52,12 @@ class Case:
     def moment(self, name: str) -> datetime | None:
         return parse_datetime(self.fact(name)) if self.fact(name) else None
 
+    @property
+    def is_back(self) -> bool:
+        """Moved, and moved back before the contact has heard of it. It is told all the same: the links in earlier messages have expired."""
+        old = self.moment("old")
+        return self.kind == K.CHANGED and old is not None and old == self.event.switch_at
+
     def day(self, moment: datetime) -> str:
         return moment_text(moment, self.zone, self.now)
 
@@ -78,6 +84,8 @@ def subject(case: Case) -> str:
             text = f"{name}: {when}"
         case K.CHANGED | K.POSTPONED if begin is None:
             text = f"{name}: {when}"
+        case K.CHANGED if case.is_back:
+            text = f"{name} stays at {when}"
         case K.CHANGED:
             text = f"{name} {'moved to' if case.fact('old') else 'is planned for'} {when}"
         case K.POSTPONED:
@@ -149,6 +157,8 @@ def _moved(case: Case) -> list[str]:
         return [f"The time{was} was taken back by {by}.", why]
     if old is None:
         return [f"The time was chosen by {by}.", why]
+    if case.is_back:
+        return [f"It was moved, and moved back by {by}: it stays at {case.both(new)}.", why]
     did = "Postponed" if case.kind == K.POSTPONED else "Moved"
     return [f"{did} by {by}. Old time: {case.both(old)}. New time: {case.both(new)}.", why]
 

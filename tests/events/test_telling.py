@@ -422,6 +422,14 @@ def test_six_messages_of_a_batch_are_one(instance: Instance, contact: Contact) -
     assert urgent.type.name in told.html
 
 
+def test_many_that_were_moved_and_moved_back(instance: Instance, contact: Contact) -> None:
+    for event in many(instance, 6):
+        event.occasions.update(facts={"revision": 1, "old": event.switch_at.isoformat(), "by": "staff"})
+    tell(LATER)
+    told = Notification.objects.get()
+    assert " → " not in told.text and told.text.count("as before: it was moved, and moved back") == 6
+
+
 def test_two_kinds_of_one_batch_are_two_messages(instance: Instance, contact: Contact) -> None:
     many(instance, 6)
     many(instance, 6, K.CANCELLED, status=EventStatus.CANCELLED)

@@ -217,6 +217,20 @@ def test_a_new_time_says_old_and_new_and_who(
     assert entry["sequence"] == 1 and entry.decoded("dtstart") == new
 
 
+def test_moved_and_moved_back_is_no_new_time(
+    event: Event, operator: object, mailbox: Mailbox, contact: Contact
+) -> None:
+    for number, moment in enumerate((MARCH + timedelta(hours=1), MARCH)):
+        scheduling.reschedule(By(operator), event, moment, seen=number)
+    tell()
+    send()
+    (mail,) = mailbox.mails
+    assert mail["Subject"] == f"Instance migration of sessions stays at {MARCH:%a} 3 March {YEAR}, 02:00 CET"
+    assert "It was moved, and moved back by operator: it stays at " in text_of(mail)
+    assert "Old time" not in text_of(mail)
+    assert open_link(token_in(text_of(mail))).state == LinkState.VALID
+
+
 def test_postponed_says_why(event: Event, mailbox: Mailbox) -> None:
     new = MARCH + timedelta(days=1)
     event.switch_at, event.starts_at, event.revision = new, new, 1
