@@ -73,7 +73,7 @@ class ContactForm(StyledForm):
     time_zone = forms.ChoiceField(label="Time zone", initial="UTC")
     order = forms.IntegerField(
         label="Order",
-        min_value=1,
+        min_value=0,
         max_value=99,
         initial=1,
         help_text="Who is asked first when something is urgent: 1 before 2.",

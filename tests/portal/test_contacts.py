@@ -162,6 +162,17 @@ def test_from_nobody_to_a_contact(world: World, as_role: Callable[[str], Client]
     assert "On call" in browser.get(world.account.get_absolute_url()).content.decode()
 
 
+def test_a_contact_that_a_program_has_made_can_be_edited(
+    world: World, as_role: Callable[[str], Client]
+) -> None:
+    contact = saved(world)
+    url = reverse("account_contact_edit", args=[world.account.public_id, contact.pk])
+    found = as_role("operator").post(url, form(email="night@example.org", order=str(contact.order)))
+    assert found.status_code == 302
+    contact.refresh_from_db()
+    assert (contact.email, contact.order) == ("night@example.org", 0)
+
+
 def test_secrets_of_channels_are_shown_once_or_never(
     world: World, as_role: Callable[[str], Client], caplog: pytest.LogCaptureFixture
 ) -> None:
