@@ -133,13 +133,6 @@ class ObjectsForm(AlertFields, RetryFields, SpeedFields):
         ]
 
     @property
-    def keys_closed(self) -> str:
-        """Why keys of the target cannot be kept; "" if they can. With a key scan they cannot either: the page says so there."""
-        if self.target.architecture == Architecture.CLUSTER:
-            return "Not possible: the target is a cluster, where keys cannot be kept."
-        return ""
-
-    @property
     def scan_closed(self) -> str:
         if self.source.architecture == Architecture.CLUSTER:
             return "Not possible: the source is a cluster, whose masters are read by replication only."
@@ -151,12 +144,6 @@ class ObjectsForm(AlertFields, RetryFields, SpeedFields):
         self.check_hours()
         if data.get("scope") == SOME and "databases" in data and not data["databases"]:
             self.add_error("databases", "No database is chosen. Choose at least one, or all databases.")
-        if data.get("method") == Method.SCAN and data.get("conflict") == ConflictPolicy.KEEP:
-            self.add_error(
-                "conflict",
-                "A key scan reads the same keys again and again and cannot tell those of the target from its own. Choose another "
-                "policy, or replication.",
-            )
         return data
 
     def settings(self) -> dict[str, Any]:

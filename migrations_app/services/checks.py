@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from migrations_app.choices import HOLDING, ConflictPolicy, Method, Phases
+from migrations_app.choices import HOLDING, Method, Phases
 from migrations_app.models import MigrationTask
 from portal.choices import Architecture, EndpointKind, NodeRole
 from portal.errors import Conflict, Invalid
@@ -99,24 +99,6 @@ def check_method(source: Instance | None, target: Instance | None, task: Migrati
                 id="task.scan_has_no_commands",
                 field="commands",
             )
-        if task.conflict == ConflictPolicy.KEEP:
-            raise Invalid(
-                f"A key scan reads the same keys again and again and cannot keep those of the target. {UNCHANGED}",
-                advice="Choose another conflict policy, or replication (PSYNC).",
-                id="task.scan_cannot_keep",
-                field="conflict",
-            )
-    if (
-        task.conflict == ConflictPolicy.KEEP
-        and target is not None
-        and target.architecture == Architecture.CLUSTER
-    ):
-        raise Invalid(
-            f"The target {target.name} is a cluster, where keys that it has already cannot be kept. {UNCHANGED}",
-            advice="Choose another conflict policy, or a standard instance as the target.",
-            id="task.cluster_cannot_keep",
-            field="conflict",
-        )
     if task.heartbeat and (method != Method.PSYNC or phases != Phases.FULL_INCREMENTAL):
         raise Invalid(
             f"The heartbeat measures the incremental phase of a replication, which this task does not have. {UNCHANGED}",

@@ -136,7 +136,6 @@ class TestWrongValues:
             ({"verify_percent": 101}, "verify_percent"),
             ({"verify_every_hours": 0}, "verify_every_hours"),
             ({"method": Method.FILE}, "method"),
-            ({"method": Method.SCAN, "conflict": "keep"}, "conflict"),
             ({"method": Method.SCAN, "commands": {"": {"only": ["SET"]}}}, "commands"),
             ({"method": Method.SCAN, "heartbeat": True}, "heartbeat"),
             ({"phases": Phases.FULL, "heartbeat": True}, "heartbeat"),
@@ -213,9 +212,8 @@ class TestSides:
             tasks.configure(operator, draft, databases=[0, 3])
         tasks.configure(operator, draft, databases=[0])
         assert tasks.missing(draft) == []
-        with pytest.raises(Invalid) as raised:
-            tasks.configure(operator, draft, conflict="keep")
-        assert raised.value.id == "task.cluster_cannot_keep"
+        tasks.configure(operator, draft, conflict="keep")
+        assert tasks.missing(draft) == []
 
     def test_a_cluster_source_is_not_scanned(
         self, operator: User, account: Account, draft: MigrationTask, target: Instance

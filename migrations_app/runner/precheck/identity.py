@@ -50,11 +50,6 @@ def settings_fit(ctx: Context) -> Finding:
             "The source is a cluster, whose masters are read by replication only.",
             "Choose the method PSYNC.",
         )
-    if ctx.target.connected and ctx.target.is_cluster and task.conflict == "keep":
-        return failed(
-            "The target is a cluster, where keys that are there cannot be kept.",
-            "Choose another conflict policy, or a standalone target.",
-        )
     return passed("Method, phases, databases, commands and conflict policy fit together.")
 
 

@@ -181,6 +181,10 @@ def _of_target(ctx: Context, side: Side) -> list[Command]:
     commands += [("UNLINK", _KEY)] if version >= (4,) else []
     # What was kept is counted; in a cluster every slot has a mark.
     commands += [("GET", own)] if ctx.task.conflict == ConflictPolicy.KEEP or side.is_cluster else []
+    if ctx.task.conflict == ConflictPolicy.KEEP:
+        # By scripts, in which the same rights count.
+        commands += [("INCR", own), ("RENAME", own, own), ("SISMEMBER", _PROBE, 1)]
+        commands += [("SSCAN", _PROBE, 0)] if ctx.task.method == Method.SCAN else []
     here = ctx.source.node.facts if ctx.source.connected else None
     if ctx.task.conflict != ConflictPolicy.OVERWRITE or (here is not None and here.version < (7,)):
         commands += [("SCRIPT", "LOAD", "return 1"), ("EVALSHA", "0" * 40, 0)]

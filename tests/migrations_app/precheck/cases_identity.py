@@ -23,7 +23,7 @@ def usual(w: World) -> None:
     pass
 
 
-@case("pair.settings", FAILED, "cannot keep those of the target")
+@case("pair.settings", PASSED)
 def scan_that_keeps(w: World) -> None:
     w.task(method=Method.SCAN, conflict=ConflictPolicy.KEEP)
 

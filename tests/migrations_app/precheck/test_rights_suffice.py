@@ -80,12 +80,7 @@ PAIRS = [
     ("redis-7.0", "redis-6.2", Method.PSYNC),
     ("redis-7.0", "redis-7.2", Method.SCAN),
 ]
-CASES = [
-    (*pair, conflict)
-    for pair in PAIRS
-    for conflict in ConflictPolicy
-    if (pair[2], conflict) != (Method.SCAN, ConflictPolicy.KEEP)  # a key scan does not keep
-]
+CASES = [(*pair, conflict) for pair in PAIRS for conflict in ConflictPolicy]
 
 
 @pytest.mark.parametrize(("source", "target", "method", "conflict"), CASES)
@@ -98,10 +93,11 @@ def test_of_servers(world: World, source: str, target: str, method: Method, conf
     follow(world, here, there)
 
 
-def test_into_a_cluster(world: World) -> None:
+@pytest.mark.parametrize("conflict", [ConflictPolicy.OVERWRITE, ConflictPolicy.KEEP])
+def test_into_a_cluster(world: World, conflict: ConflictPolicy) -> None:
     here = world.use("source", "redis-7.0", config={"repl-diskless-sync-delay": 0})
     cluster = world.use_cluster("target")
-    world.task(conflict=ConflictPolicy.OVERWRITE)
+    world.task(conflict=conflict)
     follow(world, here, cluster)
 
 
