@@ -30,7 +30,10 @@ class By:
         """For people: who it was."""
         if self.user is not None:
             return self.user.get_username()
-        return self.contact.name if self.contact is not None else "the system"
+        if self.contact is not None:
+            return self.contact.name
+        # A person stands behind a command: what the system decides by itself is something else.
+        return str((Via.COMMAND if self.via == Via.COMMAND else Via.SYSTEM).label)
 
     def details(self) -> dict[str, Any]:
         """What an audit entry says beside the actor."""

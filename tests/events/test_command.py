@@ -12,8 +12,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from events.choices import EventStatus
-from events.models import Campaign, Event
+from events.choices import EventStatus, OccasionKind
+from events.models import Campaign, Event, Occasion
 from portal.models import Account, AuditEntry, Instance
 from portal.services import windows
 from tests.portal.world import make_instance
@@ -168,8 +168,10 @@ class TestOthers:
         assert (event.status, event.result, event.acknowledged_by) == (
             "cancelled",
             "not needed",
-            "the system",
+            "a command on the server",
         )
+        cancelled = Occasion.objects.get(event=event, kind=OccasionKind.CANCELLED)
+        assert cancelled.facts["by"] == "a command on the server"
         again = run("cancel", event.public_id, "ev-nowhere1", "--json")
         assert again.code == 2
         assert [one["error"]["id"] for one in again.json] == ["event.not_pending", "event.not_found"]
