@@ -27,6 +27,7 @@ from portal.views import (
 handler400 = "portal.views.errors.bad_request"
 handler403 = "portal.views.errors.forbidden"
 handler404 = "portal.views.errors.not_found"
+handler500 = "portal.views.errors.server_error"
 
 api.add_router("/events", "events.api.router")
 api.add_router("/migrations", "migrations_app.api.router")

@@ -12,6 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from portal.models import Account, AuditEntry, Instance, UserProfile
 from portal.redis_control import EndpointParams, errors
+from portal.services import tokens
 from tests.portal.world import PASSWORD, World, make_instance
 
 As = Callable[[str], Client]
@@ -438,6 +439,27 @@ class TestErrorPages:
         assert response.status_code == 500
         assert "Something went wrong in Switchyard" in text(response)
         assert "internal detail" not in text(response)
+
+    def test_programs_are_answered_with_json(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*args: object, **kwargs: object) -> None:
+            raise RuntimeError("internal detail")
+
+        client = Client(raise_request_exception=False)
+        _, token = tokens.create_token(world.user("owner"), "tests", ["fleet:read"])
+        headers = {"Authorization": f"Bearer {token}"}
+        gone = client.get("/api/v1/nothing", headers=headers)
+        large = client.put(
+            f"/api/v1/instances/{world.instance.public_id}/maintenance-window",
+            data=f'{{"time_zone": "{"x" * 3_000_000}"}}',
+            content_type="application/json",
+            headers=headers,
+        )
+        monkeypatch.setattr("portal.api.Instance.objects.visible_to", broken)
+        defect = client.get("/api/v1/instances", headers=headers)
+        found = [(one.status_code, one.json()["id"]) for one in (gone, large, defect)]
+        assert found == [(404, "object.not_found"), (400, "input.unreadable"), (500, "error.internal")]
+        assert all(set(one.json()) == {"id", "message", "advice", "field"} for one in (gone, large, defect))
+        assert "internal detail" not in defect.content.decode()
 
     def test_bad_host(self, world: World) -> None:
         response = Client().get("/login/", headers={"host": "evil.example"})
