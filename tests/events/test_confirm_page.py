@@ -109,3 +109,14 @@ def test_an_event_that_has_not_begun(instance: Instance, page: Client) -> None:
     event = make_event(instance)
     assert "it has not begun" in text_of(page, f"{event.get_absolute_url()}confirm/")
     assert not EventRun.objects.filter(event=event).exists()
+
+
+def test_between_the_preparation_and_the_switchover(event: Event, page: Client) -> None:
+    """Confirmed early: the page says from when on it goes on."""
+    switch_at = timezone.now() + timedelta(minutes=4)
+    Event.objects.filter(pk=event.pk).update(switch_at=switch_at)
+    url = f"{event.get_absolute_url()}confirm/"
+    page.post(url, {"stage": "prepare", "do": "done"})
+    shown = text_of(page, url)
+    assert "waits for a person now. The switchover can be confirmed from" in shown
+    assert f"{switch_at:%Y-%m-%d %H:%M}" in shown
