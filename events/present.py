@@ -95,7 +95,10 @@ class EventView:
         if event.status == EventStatus.WAITING:
             return "not chosen yet"
         if event.status_badge.is_final:
-            return in_words(event.finished_at, self.now) if event.finished_at else "—"
+            if event.finished_at is None:
+                return "—"
+            words = in_words(event.finished_at, self.now)
+            return "just now" if words == "now" else words
         if event.switched_at is not None:
             return "now"
         assert event.switch_at is not None

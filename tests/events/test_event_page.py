@@ -76,6 +76,11 @@ def test_when_in_words(distance: timedelta, words: str) -> None:
     assert present.in_words(now + distance, now) == words
 
 
+def test_what_has_just_ended_is_not_to_come(instance: Instance) -> None:
+    event = make_event(instance, status=EventStatus.SUCCEEDED, finished_at=timezone.now())
+    assert present.EventView(event).when == "just now"
+
+
 class TestPage:
     def test_says_what_where_when_and_why(self, browser: Client, event: Event) -> None:
         found = page(browser, event)
