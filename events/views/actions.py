@@ -130,8 +130,12 @@ def _empty_form(event: Event) -> RescheduleForm:
     bounds, offers = _bounds(event), links.offers(event)
     first = event.switch_at or offers.window or bounds["latest"]
     soonest = bounds["earliest"] + MINUTE
+    if offers.later and not event.is_urgent:  # a risk fix should not be put off
+        wish = "later"
+    else:
+        wish = "window" if offers.window else "time"
     initial = {
-        "wish": "later" if offers.later else "window" if offers.window else "time",
+        "wish": wish,
         "switch_at": timezone.localtime(min(max(first, soonest), bounds["latest"])).strftime(
             clock.FIELD_FORMAT
         ),

@@ -319,6 +319,9 @@ class TestReschedule:
         found = text(browser.get(url(event, "reschedule")))
         assert "The event has this time already." in found and 'id="wish-window" disabled' in found
         assert 'id="wish-later" checked' in found and f"{later:%Y-%m-%d %H:%M}" in found
+        Event.objects.filter(pk=event.pk).update(level="S0")
+        assert 'id="wish-later" checked' not in text(browser.get(url(event, "reschedule")))
+        Event.objects.filter(pk=event.pk).update(level="S1")
         assert browser.post(url(event, "reschedule"), {"wish": "later", "seen": 1}).status_code == 302
         event.refresh_from_db()
         assert event.switch_at == later
