@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from migrations_app.engine.config import Phases
+from migrations_app.engine.config import Method, Notifications, Phases
+from migrations_app.engine.errors import UsageError
 from migrations_app.engine.ports import Phase
 from migrations_app.engine.verify import verify
 from migrations_app.engine.verify.report import as_text
@@ -440,6 +441,25 @@ def test_a_name_is_of_a_cluster_or_of_a_server(cluster: Cluster, redis_server: C
         error = link.failure()
     assert "database 0 only" in error.message
     assert_same(cluster, target)
+
+
+@pytest.mark.parametrize("phases", list(Phases))
+def test_a_key_scan_of_a_cluster_is_refused_by_name(
+    cluster: Cluster, redis_server: Callable[..., Server], phases: Phases
+) -> None:
+    """Each node would give its part of the keys only. Nothing is copied, and the cluster is not told to notify."""
+    target = redis_server("redis-7.0")
+    fill(cluster, 50)
+    options = {"method": Method.SCAN, "phases": phases, "notifications": Notifications.ENABLE}
+    with RunningLink(cluster.nodes[0], target, **options) as link:
+        error = link.failure()
+    assert isinstance(error, UsageError)
+    assert "the source is a cluster" in error.message and "nothing was copied" in error.message
+    assert "--method scan" in error.advice
+    # Whose link it is was written down before anybody had looked at the source.
+    assert target.client().keys() == [b"switchyard:checkpoint:test"]
+    for node in cluster.nodes:
+        assert node.client().config_get("notify-keyspace-events") == {"notify-keyspace-events": ""}
 
 
 def test_a_second_owner_takes_all_shards(cluster: Cluster, redis_server: Callable[..., Server]) -> None:

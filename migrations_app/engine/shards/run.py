@@ -101,11 +101,11 @@ def _begin(config: LinkConfig, ports: Ports) -> tuple[Topology, list[Scope]] | N
 def _check_config(config: LinkConfig) -> None:
     if config.method is Method.SCAN:
         raise errors.UsageError(
-            "the source is a cluster, whose masters are read by replication only; nothing was changed",
+            "the source is a cluster, whose masters are read by replication only; nothing was copied",
             advice="Leave out --method scan, or copy from a standalone server.",
         )
     if config.databases is not None and 0 not in config.databases:
-        raise errors.UsageError("a cluster has database 0 only, which is not chosen; nothing was changed")
+        raise errors.UsageError("a cluster has database 0 only, which is not chosen; nothing was copied")
 
 
 def _look(config: LinkConfig) -> Topology:
