@@ -211,3 +211,24 @@ def test_a_list_becomes_the_same_commands(encoded: bool) -> None:
         *(b"%d" % number for number in range(700)), b"plain" * 30_000, b"y" * 1_100_000, *(b"%d" % number for number in range(-300, 300)),
     ]  # fmt: skip
     assert len(made) == 4
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+@pytest.mark.parametrize(("kind", "make"), [(14, made_ziplist), (18, made_listpack)])
+@pytest.mark.parametrize("beside", [[], [b"one"], [b"%d" % number for number in range(512)]], ids=len)
+def test_an_empty_node_makes_no_command(
+    encoded: bool, kind: int, make: Callable[[list[int | bytes]], bytes], beside: list[bytes]
+) -> None:
+    """By itself, and between others, also where a command has just become full. `RPUSH key` alone is an error at the target."""
+    nodes = [make([]), make([*beside]), make([])]
+    value = build.length(len(nodes)) + b"".join(
+        (build.length(2) if kind == 18 else b"") + build.string(node) for node in nodes
+    )
+    rewriter = rewriter_for(kind, b"key", target=Abilities((5,)), stamp=9)
+    assert isinstance(rewriter, ListRewriter)
+    rewriter.encoded = encoded
+    made = [
+        split_commands(command)[0] if isinstance(command, bytes) else command
+        for command in [*rewriter.feed(value), *rewriter.finish()]
+    ]
+    assert made == ([[b"RPUSH", b"key", *beside]] if beside else [])

@@ -79,8 +79,9 @@ class ElementsRewriter(Rewriter):
 
     def add_packed(self, packer: Packer) -> None:
         """The same for elements that are encoded already."""
-        self._parts.append(packer.data)
-        self._added(packer.count, packer.size)
+        if packer.count:  # a node may be empty: a command without elements would be none
+            self._parts.append(packer.data)
+            self._added(packer.count, packer.size)
 
     def _added(self, count: int, size: int) -> None:
         self._count_of_args += count
