@@ -67,6 +67,11 @@ test: $(SETUP) $(SERVERS) ## all tests (TESTS=path, ARGS='-k name', JOBS=0, KILL
 bench: $(SETUP) $(SERVERS) ## speed beside native replication (SETS=A,F,stream ROUNDS=5 SCALE=0.2 SERVER=redis-7.0 FORMAT=json)
 	@$(PY) -m tests.benchmarks
 
+# Findings and what the fuzzer has learnt stay in test-results/fuzz; atheris gets a folder of its own, .venv/fuzz.
+.PHONY: fuzz
+fuzz: $(SETUP) $(SERVERS) ## look for bytes that the engine's parsers do not stand, guided by coverage (SECONDS=600)
+	$(SETTINGS) $(PY) -m tests.fuzz --seconds $(or $(SECONDS),60)
+
 .PHONY: lint
 lint: $(SETUP) ## style, types, import rules, Django's checks, models without their migration
 	.venv/bin/ruff check $(CODE)
@@ -95,6 +100,7 @@ requirements: $(SETUP) ## compile requirements/*.txt anew from pyproject.toml (U
 	$(COMPILE) pyproject.toml --output-file requirements/run.txt
 	$(COMPILE) pyproject.toml --group test --constraint requirements/run.txt --output-file requirements/test.txt
 	$(COMPILE) --group lock --output-file requirements/lock.txt
+	$(COMPILE) --group fuzz --output-file requirements/fuzz.txt
 
 .PHONY: clean
 clean: ## remove what make made: the environment, the servers, caches (their download cache stays: SWITCHYARD_CACHE)

@@ -5,7 +5,8 @@ believed and allocated, a loop without end) fails the test. Both kernels run on 
 everything they give: bytes, counts, the error's type and its message.
 
 A run is the same each time. `SWITCHYARD_TEST_SEEDS` (`make test SEEDS=20000`) asks for as many examples, of another choice each time.
-An input that ends the process (a read beyond a buffer) is the file `last-input` in pytest's folder of temporary files.
+An input that ends the process (a read beyond a buffer) is the file `last-input` in pytest's folder of temporary files. `tests/fuzz`
+looks for such inputs by coverage, with the same runs and the same judgement.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -161,6 +163,16 @@ def bounded() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+NOW = 1_700_000_000_000
+
+
+@contextlib.contextmanager
+def fixed_clock() -> Iterator[None]:
+    """Targets that take no absolute expiry get what is left of it: the same for both kernels."""
+    with mock.patch("time.time_ns", return_value=NOW * 1_000_000):
+        yield
 
 
 # --- damage ---------------------------------------------------------------------------------------------------------------

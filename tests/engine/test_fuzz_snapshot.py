@@ -22,6 +22,7 @@ from .conftest import QUICK
 from .fuzzing import (
     CHANGES,
     CUTS,
+    NOW,
     SNAPSHOT_HOSTILE,
     Corpus,
     Told,
@@ -43,7 +44,6 @@ VERSIONS = [
     "valkey-8.1",
     "valkey-9",
 ]
-NOW = 1_700_000_000_000
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,25 +53,26 @@ def _kept(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _clock() -> Iterator[None]:
-    """Targets that take no absolute expiry get what is left of it: the same for both kernels."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("time.time_ns", lambda: NOW * 1_000_000)
+    with fuzzing.fixed_clock():
         yield
 
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def values(request: pytest.FixtureRequest) -> list[Value]:
-    """Of a real server, and those that are built by hand (types that only older or newer servers write)."""
     with Server(request.param, config=QUICK) as server:
         found = fuzzing.values_of(server)
     assert len(found) > 20
+    return Corpus(found + built_beside(found))
+
+
+def built_beside(found: Sequence[Value]) -> list[Value]:
+    """Besides those of a real server the ones that are built by hand: types that only older or newer servers write."""
     valkey = found[0].valkey
     # Both products have given the same number to different types.
     built = [
         Value(kind, data, valkey) for kind, data, only in build.ALL_VALUES if only or not valkey or kind < 22
     ]
-    built = [value for value in built if valkey or value.kind != 22]
-    return Corpus(found + [value for value in built if len(value.data) < 4000])
+    return [value for value in built if (valkey or value.kind != 22) and len(value.data) < 4000]
 
 
 # What a link can ask for. Each is a function of the kernel, since a rewriter is built on one.
@@ -232,12 +233,22 @@ def test_damage_is_refused_or_is_a_result(
     """In pieces and as a whole; where there is a checksum nothing damaged is ever taken for complete."""
     original = assemble(values, chosen, checksum)
     data = damage(original, changes, SNAPSHOT_HOSTILE)
+    whole = judged(data, cuts, plan)
+    if whole is None:
+        return
+    found = result(whole, plan)
+    if checksum and found[-1] and data[5:9] > b"0004" and not damaged_checksum(data, whole):
+        assert found == result(agreed(reading([original], plan), original), plan)
+
+
+def judged(data: bytes, cuts: Sequence[int], plan: str) -> Told | None:
+    """Run a snapshot in pieces and as a whole, whatever its bytes are; the whole one, or None where one of them was refused."""
     cut = agreed(reading(pieces(data, cuts), plan), data)
     whole = agreed(reading([data], plan), data)
     # A value that goes as commands is decoded, one that goes as it is may hold damage inside of a compressed string.
     assert failed(cut) == failed(whole) or plan in BY_ARRIVAL, (cut[-1], whole[-1])
     if failed(cut) or failed(whole):
-        return
+        return None
     found = result(whole, plan)
     assert result(cut, plan) == found
     for steps in (cut, whole):
@@ -246,8 +257,7 @@ def test_damage_is_refused_or_is_a_result(
         if found[-1]:
             written = split_commands(b"".join(step[0] for step in steps))
             assert sum(step[1] for step in steps) == len(written), "as many commands as were counted"
-    if checksum and found[-1] and data[5:9] > b"0004" and not damaged_checksum(data, whole):
-        assert found == result(agreed(reading([original], plan), original), plan)
+    return whole
 
 
 def damaged_checksum(data: bytes, whole: Told) -> bool:
@@ -293,10 +303,14 @@ def test_values_as_commands_are_bounded_or_refused(
 ) -> None:
     """The rewriters get what a kernel has walked, which may be damaged inside of its strings."""
     value = values[place % len(values)]
-    data = damage(value.data, changes, SNAPSHOT_HOSTILE)
+    rewritten(value.kind, damage(value.data, changes, SNAPSHOT_HOSTILE), cuts, version)
+
+
+def rewritten(kind: int, data: bytes, cuts: Sequence[int], version: tuple[int, ...]) -> None:
+    """A value, whatever its bytes are, as commands."""
 
     def run(world: World) -> Iterator[tuple[object, ...]]:
-        rewriter = world.rewriter_for(value.kind, b"key", target=Abilities(version), stamp=9)
+        rewriter = world.rewriter_for(kind, b"key", target=Abilities(version), stamp=9)
         if rewriter is None:
             return
         # As the kernel asks for them; interpreted, the same has to come word by word.
