@@ -16,6 +16,7 @@ class EventsConfig(AppConfig):
 
     def ready(self) -> None:
         from events import catalogue, executors
+        from events import checks as checks  # registers them
         from events.executors.manual import Manual
         from events.executors.simulated import Simulated
         from portal import scopes

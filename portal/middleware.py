@@ -12,6 +12,7 @@ import structlog
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.shortcuts import render, resolve_url
 from django.utils import timezone
@@ -64,6 +65,25 @@ def request_log(get_response: GetResponse) -> GetResponse:
             user=getattr(getattr(request, "user", None), "pk", None),
         )
         return response
+
+    return middleware
+
+
+NUL_FORMS = {"application/json": b"\\u0000", "application/x-www-form-urlencoded": b"%00"}
+
+
+def no_nul(get_response: GetResponse) -> GetResponse:
+    """400 for the character NUL in what is asked for or sent: PostgreSQL can neither store it nor look for it. Uploads are not read here."""
+
+    def middleware(request: HttpRequest) -> HttpResponseBase:
+        form = NUL_FORMS.get(request.content_type or "")
+        if (
+            "%00" in request.META.get("QUERY_STRING", "")
+            or "\0" in request.path
+            or (form is not None and form in request.body)
+        ):
+            raise BadRequest("NUL")
+        return get_response(request)
 
     return middleware
 

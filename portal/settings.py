@@ -87,6 +87,7 @@ MIDDLEWARE = [
     "portal.static_files.StaticFiles",
     "portal.middleware.content_security_policy",
     "portal.middleware.request_log",
+    "portal.middleware.no_nul",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",

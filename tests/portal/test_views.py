@@ -465,3 +465,19 @@ class TestErrorPages:
         response = Client().get("/login/", headers={"host": "evil.example"})
         assert response.status_code == 400
         assert "could not be understood" in text(response)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content"),
+    [
+        ("get", "/instances/?q=%00", None),
+        ("get", "/instances/a%00b/", None),
+        ("post", "/views/new/", ("application/x-www-form-urlencoded", "name=a%00b")),
+        ("post", "/api/v1/migrations", ("application/json", '{"name": "\\u0000"}')),
+    ],
+)
+def test_nul_has_no_place_in_a_request(
+    as_role: Callable[[str], Client], method: str, path: str, content: tuple[str, str] | None
+) -> None:
+    sent = {"content_type": content[0], "data": content[1]} if content else {}
+    assert getattr(as_role("owner"), method)(path, **sent).status_code == 400
