@@ -241,6 +241,20 @@ def test_damage_is_refused_or_is_a_result(
         assert found == result(agreed(reading([original], plan), original), plan)
 
 
+def twice(commands: Any) -> bool:
+    """Whether a key of a database is written by more than one RESTORE or SET."""
+    database, seen = b"0", set()
+    for command in commands:
+        if command[0] == b"SELECT":
+            database = command[1]
+        elif command[0] in (b"SET", b"RESTORE", b"EVALSHA"):
+            key = (database, command[3 if command[0] == b"EVALSHA" else 1])
+            if key in seen:
+                return True
+            seen.add(key)
+    return False
+
+
 def judged(data: bytes, cuts: Sequence[int], plan: str) -> Told | None:
     """Run a snapshot in pieces and as a whole, whatever its bytes are; the whole one, or None where one of them was refused."""
     cut = agreed(reading(pieces(data, cuts), plan), data)
@@ -250,7 +264,8 @@ def judged(data: bytes, cuts: Sequence[int], plan: str) -> Told | None:
     if failed(cut) or failed(whole):
         return None
     found = result(whole, plan)
-    assert result(cut, plan) == found
+    # No server writes a key twice: which of the two is left then depends on how the strings come together in groups.
+    assert result(cut, plan) == found or twice(found[0])
     for steps in (cut, whole):
         grown = sum(len(step[0]) for step in steps)
         assert grown <= 100 * len(data) + 20_000  # a compressed string grows

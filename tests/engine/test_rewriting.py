@@ -11,10 +11,13 @@ from migrations_app.demo.dataset import fill
 from migrations_app.engine import full
 from migrations_app.engine.abilities import Abilities
 from migrations_app.engine.clock import Clock
+from migrations_app.engine.errors import SnapshotError
 from migrations_app.engine.rdb.rewrite import rewriter_for
 
+from . import build
 from .conftest import Shared
 from .links import assert_equal, run
+from .test_kernel_packer import made_listpack
 
 REWRITTEN = frozenset({1, 2, 3, 4, 5, 14, 15, 16, 17, 18, 19, 20, 21, 22, 24, 25})
 
@@ -48,3 +51,23 @@ def test_nothing_differs(shared: Shared, monkeypatch: pytest.MonkeyPatch, old: s
     run(source, target)
     assert len([kind for kind, count in kinds.items() if count]) >= 4, kinds
     assert_equal(source, target)
+
+
+@pytest.mark.parametrize("at", [b"soon", b"", b"-1", b"1_0", b" 10", b"9" * 20, b"9" * 5000])
+def test_a_field_that_expires_at_no_time_is_damage(at: bytes) -> None:
+    """A packed hash with expiries, whose third element of three can be any bytes where the snapshot has no checksum."""
+    node = made_listpack([b"f", b"v", 10, b"g", b"w", at])
+    rewriter = rewriter_for(25, b"key", target=Abilities((7, 4)), stamp=9)
+    assert rewriter is not None
+    with pytest.raises(SnapshotError, match="which is no time"):
+        rewriter.feed(bytes(8) + build.string(node))
+
+
+def test_fields_that_expire() -> None:
+    node = made_listpack([b"f", b"v", 0, b"g", b"w", 1_700_000_000_000, b"h", b"x", b"1700000000000"])
+    rewriter = rewriter_for(25, b"key", target=Abilities((7, 4)), stamp=9)
+    assert rewriter is not None
+    assert [*rewriter.feed(bytes(8) + build.string(node)), *rewriter.finish()] == [
+        [b"HMSET", b"key", b"f", b"v", b"g", b"w", b"h", b"x"],
+        [b"HPEXPIREAT", b"key", b"1700000000000", b"FIELDS", b"2", b"g", b"h"],
+    ]

@@ -245,6 +245,10 @@ class _RedisPackedHashRewriter(ElementsRewriter):
             raise SnapshotError(f"the snapshot is damaged: the hash {self.key[:128]!r} is cut short")
         for place in range(0, len(elements), 3):
             field, value, at = elements[place : place + 3]
+            if not at.isdigit() or len(at) > 19:
+                raise SnapshotError(
+                    f"the snapshot is damaged: a field of the hash {self.key[:128]!r} expires at {at[:32]!r}, which is no time"
+                )
             self._expiry.note(self, field, int(at))
             self.add([field, value])
         self.step = None
