@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,6 +95,36 @@ def test_without_a_wheel_it_says_so(
     said = capsys.readouterr().out
     assert "Nothing was fuzzed: there is no wheel of atheris to be had for CPython" in said
     assert not (tmp_path / "fuzz").exists()
+
+
+_ENDS_AT_ONCE = """
+import os
+def instrument_func(function): return function
+def Setup(arguments, one_input):
+    global prefix
+    prefix = next(a for a in arguments if a.startswith("-artifact_prefix=")).partition("=")[2]
+def Fuzz():
+    open(prefix + "crash-1", "wb").write(b"xyz")
+    os._exit(77)
+"""
+
+
+def test_a_finding_is_an_exit_with_1_and_how_to_repeat_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a fuzzer that finds something at once. The same finding in the next run is one again."""
+    (tmp_path / "atheris.py").write_text(_ENDS_AT_ONCE)
+    monkeypatch.setattr(fuzz, "install", lambda: tmp_path)
+    monkeypatch.setattr(fuzz, "prepare", lambda: None)
+    monkeypatch.setattr(fuzz, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(entries, "ENTRIES", {"replies": entries.replies})
+    for _ in range(2):
+        assert fuzz.fuzz(10) == 1
+        said = capsys.readouterr().out
+        assert "ended with 77" in said
+        assert re.search(
+            r"once more: \.venv/bin/python -m tests\.fuzz \S+/findings/replies-crash-1\n", said
+        ), said
 
 
 def test_usage() -> None:

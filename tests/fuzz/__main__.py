@@ -76,10 +76,10 @@ def fuzz(seconds: int) -> int:
         )
     found = findings() - before
     for file, _ in sorted(found):
-        name = file.relative_to(ROOT)
+        name = os.path.relpath(file, ROOT)
         print(f"Found: {name}\n  once more: .venv/bin/python -m tests.fuzz {name}")
     if ended and not found:
-        print(f"A fuzzer has not ended as it should; its log is in {RESULTS.relative_to(ROOT)}.")
+        print(f"A fuzzer has not ended as it should; its log is in {os.path.relpath(RESULTS, ROOT)}.")
     return 1 if found or ended else 0
 
 
@@ -117,9 +117,9 @@ def run(folder: Path, entry: str, seconds: int) -> Outcome:
     with log.open("wb") as out:
         try:
             ended = subprocess.run(command, cwd=ROOT, stdout=out, stderr=out, check=False, timeout=seconds + _BEYOND).returncode  # fmt: skip
-            how = f"ended with {ended}: {log.relative_to(ROOT)}" if ended else ""
+            how = f"ended with {ended}: {os.path.relpath(log, ROOT)}" if ended else ""
         except subprocess.TimeoutExpired:
-            how = f"did not end: {log.relative_to(ROOT)}"
+            how = f"did not end: {os.path.relpath(log, ROOT)}"
     return read(log.read_text(errors="replace"), how)
 
 
