@@ -32,24 +32,9 @@ from events.models import (
 )
 from events.services import bulk, planning, types
 from events.services.by import By, is_event_staff, may_publish
+from portal.admin import LookOnly
 from portal.errors import ServiceError
 from portal.templatetags.portal import badge
-
-
-class LookOnly(admin.ModelAdmin):  # type: ignore[type-arg]
-    """No adding, changing or deleting: that would go around permission, rules and audit."""
-
-    list_per_page = 50
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 def by_admin(request: HttpRequest) -> By:

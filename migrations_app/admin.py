@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -27,26 +25,11 @@ from migrations_app.models import (
 )
 from migrations_app.services import tasks
 from migrations_app.states import Action
+from portal.admin import LookOnly
 from portal.templatetags.portal import badge
 
 # A form in which any function of Python can be named and run has no place in a console.
 admin.site.unregister(Schedule)
-
-
-class LookOnly(admin.ModelAdmin):  # type: ignore[type-arg]
-    """No adding, changing or deleting: that would go around permission, state table and audit."""
-
-    list_per_page = 50
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 @admin.register(MigrationTask)

@@ -19,6 +19,22 @@ admin.site.site_title = admin.site.site_header = "Switchyard administration"
 admin.site.index_title = "Tables"
 
 
+class LookOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+    """No adding, changing or deleting: that would go around permission, rules and audit."""
+
+    list_per_page = 50
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
 class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
     model = Membership
     extra = 0

@@ -6,9 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
-import psycopg
 import pytest
 from django.db import connections
 
@@ -16,7 +14,7 @@ from events.models import Event, RegionLimit
 from events.services import scheduling
 from events.services.by import By
 from portal.errors import ServiceError
-from tests.migrations_app.clusters import database
+from tests.migrations_app.clusters import shared_database
 from tests.portal.world import World, make_world
 
 from .conftest import make_event
@@ -29,15 +27,7 @@ def shared(
     django_db_setup: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgres")
-        name = f"events_{uuid4().hex[:8]}"
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        url = f"{server.url.rpartition('/')[0]}/{name}"
-    else:
-        url = f"sqlite:///{tmp_path_factory.mktemp('events')}/shared.sqlite3"
-    with django_db_blocker.unblock(), database(url):
+    with django_db_blocker.unblock(), shared_database(request, tmp_path_factory.mktemp("events")):
         yield make_world()
 
 

@@ -93,7 +93,7 @@ class TestPage:
             "The machine that the instance runs on is to be taken out of service",
             "Transient connections.",
             "At the switchover all connections are closed",
-            "switch off the DNS cache",
+            "Switch off the DNS cache",
             "Typical impact 30 s.",
             "may be put off 3 more times",
         ):

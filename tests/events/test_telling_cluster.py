@@ -12,9 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import psycopg
 import pytest
 from django.conf import settings
 from django.db import connections
@@ -26,7 +24,7 @@ from events.services import occasions, telling
 from portal.choices import DeliveryStatus
 from portal.models import Account, Channel, Delivery, Notification
 from tests.events.conftest import make_contact, make_event
-from tests.migrations_app.clusters import ROOT, Cluster, database
+from tests.migrations_app.clusters import ROOT, Cluster, database, new_database
 from tests.portal.world import World, make_world
 from tests.support.process import Process, descendants_of
 from tests.support.receivers import Mailbox
@@ -48,11 +46,7 @@ def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'shared.sqlite3'}"
-    server = request.getfixturevalue("postgres")
-    name = f"telling_{uuid4().hex[:8]}"
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    return f"{server.url.rpartition('/')[0]}/{name}"
+    return new_database(request.getfixturevalue("postgres").url)
 
 
 @pytest.fixture

@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import dj_database_url
+import psycopg
+import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connections
@@ -51,6 +55,25 @@ def database(url: str) -> Iterator[None]:
         connections["default"].close()
         connections.databases["default"] = before
         connections["default"] = test_connection
+
+
+def new_database(server_url: str) -> str:
+    """The URL of a new database of a PostgreSQL."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+
+
+@contextmanager
+def shared_database(request: pytest.FixtureRequest, folder: Path) -> Iterator[None]:
+    """For a fixture with the parameter `sqlite` or `postgresql`: a database on which several threads, or processes, work at once."""
+    if request.param == "postgresql":
+        url = new_database(request.getfixturevalue("postgres").url)
+    else:
+        url = f"sqlite:///{folder}/shared.sqlite3"
+    with database(url):
+        yield
 
 
 class Cluster:

@@ -8,10 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
-import psycopg
 import pytest
 from django_q.models import OrmQ, Success
 from django_q.tasks import async_task
@@ -24,7 +21,7 @@ from tests.support.servers import Server
 from tests.support.tasks import prechecked
 from tests.support.wait import wait_for
 
-from .clusters import Cluster, Story, database
+from .clusters import Cluster, Story, database, new_database
 
 S = TaskStatus
 NO_DELAY = {"repl-diskless-sync-delay": 0}
@@ -36,16 +33,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: objec
     kind = getattr(request, "param", "sqlite")
     chosen = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
     if kind == "postgresql":
-        chosen = _new_database(request.getfixturevalue("postgres").url)
+        chosen = new_database(request.getfixturevalue("postgres").url)
     with django_db_blocker.unblock(), database(chosen):
         yield chosen
-
-
-def _new_database(server_url: str) -> str:
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    return urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
 
 
 @pytest.fixture

@@ -6,15 +6,13 @@ import threading
 from collections.abc import Iterator
 from datetime import time
 from typing import Any
-from uuid import uuid4
 
-import psycopg
 import pytest
 from django.db import connections
 
 from portal.models import Account, AuditEntry, Instance, MaintenanceWindow
 from portal.services import windows
-from tests.migrations_app.clusters import database
+from tests.migrations_app.clusters import shared_database
 from tests.portal.world import World, make_world
 
 
@@ -25,15 +23,7 @@ def shared(
     django_db_setup: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
-    if request.param == "postgresql":
-        server = request.getfixturevalue("postgres")
-        name = f"windows_{uuid4().hex[:8]}"
-        with psycopg.connect(server.url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        url = f"{server.url.rpartition('/')[0]}/{name}"
-    else:
-        url = f"sqlite:///{tmp_path_factory.mktemp('windows')}/shared.sqlite3"
-    with django_db_blocker.unblock(), database(url):
+    with django_db_blocker.unblock(), shared_database(request, tmp_path_factory.mktemp("windows")):
         yield make_world()
 
 
