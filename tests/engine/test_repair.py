@@ -289,12 +289,14 @@ def test_a_link_that_stood_still_for_longer_than_the_expiry(
             engine.signal(signal.SIGSTOP)
         else:
             target.pause()
-        build_on(client)
-        pass_time(client, SHORT + 500)
-        if who == "engine":
-            engine.signal(signal.SIGCONT)
-        else:
-            target.resume()
+        try:
+            build_on(client)
+            pass_time(client, SHORT + 500)
+        finally:  # the server goes on to serve other tests
+            if who == "engine":
+                engine.signal(signal.SIGCONT)
+            else:
+                target.resume()
         client.set("mark", 2)
         wait_for(lambda: target.client().get("mark") == b"2" or not engine.alive, 20, engine.said)
         wait_for(
