@@ -30,8 +30,8 @@ _STORE_LAST: Final = frozenset(b"SORT GEORADIUS GEORADIUSBYMEMBER COPY".split())
 DERIVE: Final = _MOVE | _SCRIPT | _STORE_FIRST | _STORE_LAST
 SUSPICIOUS: Final = RENEW | DERIVE | {b"HSETEX"}
 
-# The forms in which the link applies them: their answers tell whether the key, or the field, was there. A PERSIST is written small where
-# that is so: the link makes others of expiries that it leaves out, and those say the same of a key without one.
+# The forms in which the link applies them: their answers tell whether the key, or the field, was there. A PERSIST of the source is written
+# small: the link makes others of expiries that it leaves out, and those say nothing.
 PERSISTS: Final = b"persist"
 ANSWERING: Final = frozenset({b"PEXPIREAT", b"HPEXPIREAT", b"HPERSIST", PERSISTS, b"HSETEX"})
 
