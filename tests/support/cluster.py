@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import binascii
-import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .ports import FIRST_OUTGOING, LOOPBACK, free_port
+from .ports import LOOPBACK, free_port
 from .servers import Server, Value
 from .wait import wait_for
 
@@ -57,11 +56,8 @@ class Cluster:
             "hz": 50,
         }
         self.nodes: list[Server] = []
-        taken: set[int] = set()
         for _ in range(masters * (1 + replicas)):
-            port = _port(taken)
-            taken |= {port, port + _BUS}
-            server = Server(version, config=given | dict(config or {}), port=port, **options)
+            server = Server(version, config=given | dict(config or {}), port=free_port(above=_BUS), **options)
             if server.product == "redis" and server.version < (4,):
                 del server.config["cluster-announce-ip"]
             self.nodes.append(server)
@@ -253,20 +249,6 @@ class Cluster:
             self.move_keys(slot, source, to)
             self.close_move(slot, source, to)
             self.wait_well()
-
-
-def _port(taken: set[int]) -> int:
-    """A free port whose bus port is free, too, and none that the kernel gives to outgoing connections (see ports.py)."""
-    while True:
-        port = free_port()
-        if {port, port + _BUS} & taken or port + _BUS >= FIRST_OUTGOING:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind((LOOPBACK, port + _BUS))
-            except OSError:
-                continue
-        return port
 
 
 def _auth(server: Server) -> list[str]:
