@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from django.db.models import Q, QuerySet
 from ninja import Router, Schema, Status
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationInfo
 
 from events.choices import EventStatus, Level, Via
 from events.clock import exact_moment_of
@@ -29,7 +29,7 @@ from events.services import campaigns, publishing, scheduling, several
 from events.services.by import By, require_publisher
 from events.services.drafts import Draft, type_called
 from events.services.selection import SEARCH, Chosen, Selection
-from portal.api import PAGE, ApiRequest, Limit, RefusalOut, in_account, once, scope
+from portal.api import PAGE, ApiRequest, In, Limit, RefusalOut, in_account, once, scope
 from portal.errors import Invalid
 
 router = Router(tags=["events"])
@@ -56,12 +56,6 @@ def _exact(value: object, info: ValidationInfo) -> datetime:
 
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 Wish = Annotated[datetime | Literal["now", "window"], BeforeValidator(_wish)]
-
-
-class In(Schema):
-    """What is sent. A name that is not known is refused: left aside, a misspelt condition of a filter would be every instance."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 # --- What comes and goes --------------------------------------------------------------------------------------------------

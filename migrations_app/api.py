@@ -23,7 +23,7 @@ from migrations_app.services import (
     verifications,
 )
 from migrations_app.states import Action
-from portal.api import PAGE, ApiRequest, Limit, account_of, in_account, once, scope
+from portal.api import PAGE, ApiRequest, In, Limit, account_of, in_account, once, scope
 from portal.errors import Conflict, Invalid, NotFound
 from portal.models import Account, Contact
 from portal.services.connection_urls import params_of_url
@@ -35,7 +35,7 @@ READ, WRITE = "migrations:read", "migrations:write"
 # --- What comes and goes --------------------------------------------------------------------------------------------------
 
 
-class SideIn(Schema):
+class SideIn(In):
     """One of the three: an instance of the fleet, a server by its URL, an instance of another account by a role."""
 
     instance: str = Field("", description="The ID of an instance.")
@@ -47,7 +47,7 @@ class SideIn(Schema):
     role: str = Field("", description="The name of the role.")
 
 
-class SettingsIn(Schema):
+class SettingsIn(In):
     """Whatever is left out stays as it is."""
 
     name: str | None = None
@@ -280,7 +280,7 @@ def task_pause(request: ApiRequest, task_id: str) -> dict[str, Any]:
     return task_values(_task(request, task_id))
 
 
-class ResumeIn(Schema):
+class ResumeIn(In):
     full_resync: bool = Field(
         False, description="Consent to a new full phase, if the source no longer has the changes."
     )
@@ -309,7 +309,7 @@ def task_release(request: ApiRequest, task_id: str) -> dict[str, Any]:
     return task_values(_task(request, task_id))
 
 
-class ConnectionIn(Schema):
+class ConnectionIn(In):
     side: Literal["source", "target"]
     url: str = Field(description="The whole address, with account and password.")
 
@@ -323,7 +323,7 @@ def task_connection(request: ApiRequest, task_id: str, data: ConnectionIn) -> di
     return task_values(_task(request, task_id))
 
 
-class BulkIn(Schema):
+class BulkIn(In):
     action: Literal["pause", "resume", "stop", "release"]
     ids: Annotated[list[str], Field(min_length=1, max_length=1000)]
 
@@ -402,7 +402,7 @@ def precheck_get(request: ApiRequest, task_id: str) -> dict[str, Any]:
     }
 
 
-class IgnoreIn(Schema):
+class IgnoreIn(In):
     code: str
     side: str = ""
     reason: str
@@ -416,7 +416,7 @@ def precheck_ignore(request: ApiRequest, task_id: str, data: IgnoreIn) -> dict[s
     return task_values(_task(request, task_id))
 
 
-class RepairIn(Schema):
+class RepairIn(In):
     code: str
     side: str = ""
     confirmation: str = Field("", description="The name of the target, where the repair clears it.")
@@ -441,7 +441,7 @@ def rehearsal_run(request: ApiRequest, task_id: str) -> Status[dict[str, Any]]:
     return Status(202, inspection_values(rehearsals.request_rehearsal(request.user, _task(request, task_id))))
 
 
-class VerifyIn(Schema):
+class VerifyIn(In):
     mode: Literal["quick", "values"] = "values"
     percent: Annotated[int, Field(ge=1, le=100)] = 100
     both_directions: bool = True
@@ -503,7 +503,7 @@ def difference_list(
     return [difference_values(one) for one in rows[max(0, offset) : max(0, offset) + limit]]
 
 
-class KeysIn(Schema):
+class KeysIn(In):
     keys: list[int] = Field(description="IDs of differences of this verification.", max_length=1000)
 
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import datetime, time
 from functools import wraps
 from typing import Annotated, Any, Final, Literal
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.urls import URLPattern
 from ninja import NinjaAPI, Router, Schema, Status
 from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.responses import NinjaJSONEncoder
 from ninja.security import HttpBearer
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from portal import scopes
 from portal.errors import Invalid, NotFound, NotPermitted, ServiceError
@@ -44,6 +45,12 @@ class TokenAuth(HttpBearer):
         return found
 
 
+class In(Schema):
+    """What is sent. A name that is not known is refused: left aside, a misspelt condition would be none at all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class RefusalOut(Schema):
     id: str
     message: str
@@ -65,9 +72,11 @@ Limit = Annotated[int, Field(ge=1, le=PAGE)]
 
 
 def scope(wanted: str) -> Callable[[Operation], Operation]:
-    """The token must have this scope, or 403 `token.scope`."""
+    """The token must have this scope, or 403 `token.scope`; and the address only names that the operation knows, or 422 `input.unknown`."""
 
     def decorate(operation: Operation) -> Operation:
+        names = inspect.signature(operation).parameters.keys() - {"request", "data"}
+
         @wraps(operation)
         def checked(request: ApiRequest, *args: Any, **kwargs: Any) -> Any:
             if not scopes.covers(request.auth.scopes, wanted):
@@ -76,11 +85,26 @@ def scope(wanted: str) -> Callable[[Operation], Operation]:
                     advice="Make a token with this scope in your profile.",
                     id="token.scope",
                 )
+            _known(request, names)
             return operation(request, *args, **kwargs)
 
         return _with_types_of(operation, checked)
 
     return decorate
+
+
+def _known(request: ApiRequest, names: Set[str]) -> None:
+    """As with what is sent: a condition that is not known would be none, and the answer too long."""
+    path = request.resolver_match.kwargs if request.resolver_match else {}
+    for name in request.GET:
+        if name not in names or name in path:
+            possible = ", ".join(sorted(names - path.keys())) or "nothing"
+            raise Invalid(
+                f"There is no {name} that could be asked for here. Nothing was changed.",
+                advice=f"This address takes {possible} behind its question mark.",
+                field=name,
+                id="input.unknown",
+            )
 
 
 def once(operation: Operation) -> Operation:
@@ -100,7 +124,7 @@ def once(operation: Operation) -> Operation:
         except BaseException:
             idempotency.forget(row)
             raise
-        body = json.dumps(answer.value, default=_plain)
+        body = json.dumps(answer.value, cls=NinjaJSONEncoder)  # as all other answers are written
         idempotency.store(row, answer.status_code, body)
         return HttpResponse(body, status=answer.status_code, content_type="application/json")
 
@@ -133,12 +157,6 @@ def account_of(request: ApiRequest, public_id: str) -> Account:
             field="account",
         )
     return found[0]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no place in an answer")
 
 
 # --- Refusals ---------------------------------------------------------------------------------------------------------
@@ -233,7 +251,7 @@ DAYS: Final[tuple[Day, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Clock = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 
-class WindowIn(Schema):
+class Window(Schema):
     """Days are those on which it begins; a `to` before `from` is on the next day."""
 
     days: list[Day]
@@ -242,7 +260,11 @@ class WindowIn(Schema):
     time_zone: str
 
 
-class WindowOut(WindowIn):
+class WindowIn(Window, In):
+    pass
+
+
+class WindowOut(Window):
     inherited: bool
     """The general one of the account: the instance has none of its own."""
 
@@ -367,9 +389,48 @@ api.add_router("", fleet)
 
 
 def open_to_tokens() -> Any:
-    """The API's URLs, for `path()`. The operations need no session: a token opens them. The description needs one."""
+    """The API's URLs, for `path()`. The operations need no session: a token opens them; either of them opens the description."""
     patterns, app_name, namespace = api.urls
     for pattern in patterns:
-        if isinstance(pattern, URLPattern) and pattern.name not in ("openapi-json", "api-root"):
-            pattern.callback.login_required = False  # type: ignore[attr-defined]  # read by LoginRequiredMiddleware
+        if (
+            not isinstance(pattern, URLPattern) or pattern.name == "api-root"
+        ):  # a page of ninja's own, which is empty
+            continue
+        view = _for_either(pattern.callback) if pattern.name == "openapi-json" else pattern.callback
+        pattern.callback = _in_our_words(view)
+        pattern.callback.login_required = False  # type: ignore[attr-defined]  # read by LoginRequiredMiddleware
     return patterns, app_name, namespace
+
+
+View = Callable[..., HttpResponse]
+
+
+def _for_either(view: View) -> View:
+    @wraps(view)
+    def opened(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not request.user.is_authenticated and TokenAuth()(request) is None:
+            return _not_signed_in(request, AuthenticationError())
+        return view(request, *args, **kwargs)
+
+    return opened
+
+
+def _in_our_words(view: View) -> View:
+    """A method that the address does not have is refused as everything else is."""
+
+    @wraps(view)
+    def told(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        answer = view(request, *args, **kwargs)
+        if not isinstance(answer, HttpResponseNotAllowed):
+            return answer
+        refusal = _refuse(
+            request,
+            405,
+            id="method.unknown",
+            message=f"This address has no {request.method}. Nothing was changed.",
+            advice=f"It takes {answer.headers['Allow']}.",
+        )
+        refusal.headers["Allow"] = answer.headers["Allow"]
+        return refusal
+
+    return told

@@ -114,13 +114,63 @@ def test_a_wrong_parameter_is_named(world: World) -> None:
     assert (refused.json()["id"], refused.json()["field"]) == ("input.invalid", "limit")
 
 
-def test_the_description_needs_a_session(world: World) -> None:
+@pytest.mark.parametrize(
+    ("path", "field", "takes"),
+    [
+        ("/instances?regoin=eu", "regoin", "after, limit, q, region"),
+        ("/events?after=ev-1", "after", "before, campaign, instance"),
+        ("/migrations?state=failed", "state", "before, limit, q, status"),
+        ("/events/types?level=S0", "level", "takes nothing"),
+        ("/instances/{id}?instance_id=other", "instance_id", "takes nothing"),
+        ("/instances?data=1", "data", "after, limit"),
+    ],
+)
+def test_a_condition_that_is_not_known_is_refused(world: World, path: str, field: str, takes: str) -> None:
+    """Left aside it would be none, and the answer everything."""
+    _, text = tokens.create_token(world.user("owner"), "x", ["fleet:read", "events:read", "migrations:read"])
+    refused = get(path.replace("{id}", world.instance.public_id), text)
+    assert refused.status_code == 422
+    assert (refused.json()["id"], refused.json()["field"]) == ("input.unknown", field)
+    assert takes in refused.json()["advice"]
+
+
+def test_a_name_in_a_body_that_is_not_known_is_refused(world: World) -> None:
+    _, text = tokens.create_token(world.user("owner"), "x", ["fleet:write", "migrations:write"])
+    side = {"instance": world.instance.public_id}
+    window = {"days": ["mon"], "from": "01:00", "to": "02:00", "time_zone": "UTC"}
+    for method, path, body, field in (
+        ("post", "/migrations", {"source": side, "targte": side}, "targte"),
+        ("post", "/migrations", {"source": side | {"rol": "x"}}, "source.rol"),
+        ("put", f"/instances/{world.instance.public_id}/maintenance-window", window | {"zone": "x"}, "zone"),
+    ):
+        refused = getattr(Client(), method)(
+            f"/api/v1{path}",
+            body,
+            content_type="application/json",
+            headers={"Authorization": f"Bearer {text}"},
+        )
+        assert refused.status_code == 422, refused.content
+        assert (refused.json()["id"], refused.json()["field"]) == ("input.invalid", field)
+
+
+def test_a_method_that_an_address_does_not_have_is_refused_like_the_rest(world: World) -> None:
+    _, text = tokens.create_token(world.user("owner"), "x", ["fleet:read"])
+    refused = Client().delete("/api/v1/instances", headers={"Authorization": f"Bearer {text}"})
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "GET")
+    assert refused.json()["id"] == "method.unknown"
+    assert "GET" in refused.json()["advice"]
+
+
+def test_who_may_read_the_description(world: World) -> None:
+    """Whoever is signed in, and whoever writes a program: the token that it has."""
+    path = "/openapi.json"
+    assert get(path).json()["id"] == "token.invalid"
+    _, text = tokens.create_token(world.user("viewer"), "x", ["fleet:read"])
     client = Client()
-    assert client.get("/api/v1/openapi.json").status_code == 302
     client.force_login(world.user("viewer"))
-    described = client.get("/api/v1/openapi.json")
-    assert described.status_code == 200
-    assert described.json()["info"]["title"] == "Switchyard"
+    for described in (get(path, text), client.get(f"/api/v1{path}")):
+        assert described.status_code == 200
+        assert described.json()["info"]["title"] == "Switchyard"
 
 
 class TestIdempotency:
