@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -72,10 +73,20 @@ def compose(cases: Sequence[Case]) -> Message:
         _subject(cases),
         _text(parts),
         html=render_to_string("events/mail/digest.html", {"parts": parts}),
-        url=reverse("event_list"),
+        url=_list_of(cases),
         payload=_payload(cases),
         attachments=[entry] if (entry := _entries(cases)) else [],
     )
+
+
+def _list_of(cases: Sequence[Case]) -> str:
+    """The page that shows these events, as nearly as it can be asked for them: of their campaign, else of their type."""
+    page = reverse("event_history" if cases[0].kind in ENDED else "event_list")
+    campaigns = {case.event.campaign for case in cases}
+    kinds = {case.event.type.code for case in cases}
+    if len(campaigns) == 1 and (campaign := campaigns.pop()) is not None:
+        return f"{page}?{urlencode({'q': campaign.public_id})}"
+    return f"{page}?{urlencode({'type': kinds.pop()})}" if len(kinds) == 1 else page
 
 
 def _when(event: Event) -> Any:
@@ -124,7 +135,7 @@ def _parts(cases: Sequence[Case]) -> Parts:
         headline=f"{_count(cases)} of the account {first.event.account.name}: {_WHAT[kind]}",
         marks=_marks(cases),
         lead=lead,
-        list_url=absolute(reverse("event_list")),
+        list_url=absolute(_list_of(cases)),
         rows=[_line(case) for case in cases[:SHOWN]],
         more=f"And {hidden:,} more, which are in the list." if hidden > 0 else "",
     )
@@ -170,7 +181,7 @@ def _text(parts: Parts) -> str:
         if row.note:
             lines.append(f"  {row.note}")
         if row.deadline:
-            lines.append(f"  latest: {row.deadline}")
+            lines.append(f"  deadline: {row.deadline}")
         if row.link:
             lines.append(f"  {row.link}")
         blocks.append("\n".join(lines))

@@ -36,7 +36,7 @@ def calendar(
 ) -> str:
     """The text, with lines as the standard wants them. `type` and `instance` of the events should be loaded.
 
-    An event that waits for a time stands at the latest time that can be chosen.
+    An event that waits for a time stands at its deadline.
     """
     now = (now or timezone.now()).replace(microsecond=0)
     found = icalendar.Calendar()
@@ -119,14 +119,14 @@ def _description(event: Event) -> str:
     if event.is_simulated:
         lines.append("Simulated: nothing is really done.")
     if event.status == EventStatus.WAITING:
-        lines.append("This is the latest time. No time has been chosen yet.")
+        lines.append("This is the deadline. No time has been chosen yet.")
     lines += [f"{Impact(one['kind']).label}: {one.get('text', '')}" for one in event.impacts if _known(one)]
     if event.version_from or event.version_to:
         lines.append(f"Version: {event.version_from or '?'} → {event.version_to or '?'}")
     if event.advice and not event.status_badge.is_final:
         lines.append(f"What to do: {event.advice}")
     if event.is_open:
-        lines.append(f"Latest time: {event.deadline.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
+        lines.append(f"Deadline: {event.deadline.astimezone(UTC):%Y-%m-%d %H:%M} UTC")
     if event.result:
         lines.append(f"Result: {event.result}")
     lines.append(f"Event {event.public_id}")

@@ -140,7 +140,7 @@ def _rows(case: Case, endpoint: Endpoint | None) -> list[Row]:
         if event.starts_at is not None and event.is_open and event.preparation_seconds:
             rows.append(Row("Preparation from", case.both(event.starts_at)))
     if event.is_open:
-        rows.append(Row("Latest time", case.both(event.deadline)))
+        rows.append(Row("Deadline", case.both(event.deadline)))
     rows.append(Row("Event", event.public_id))
     return rows
 

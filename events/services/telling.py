@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from events import digests, messages
 from events.choices import LogLevel, OccasionKind
-from events.models import Event, EventLogEntry, EventType, Occasion
+from events.models import Campaign, Event, EventLogEntry, EventType, Occasion
 from events.services import occasions
 from events.services.background import Background, contacts_of, load
 from events.services.holding import is_due_still
@@ -193,12 +193,14 @@ def _locked(groups: Sequence[Sequence[int]]) -> dict[int, Occasion]:
 
 
 def _share(events: Sequence[Event]) -> None:
-    """Types and accounts are few: the events have the same ones, which a query for each row would load again and again."""
+    """Types, accounts and campaigns are few: the events have the same ones, which a query for each row would load again and again."""
     types = EventType.objects.in_bulk({event.type_id for event in events})
     accounts = Account.objects.in_bulk({event.account_id for event in events})
+    campaigns = Campaign.objects.in_bulk({event.campaign_id for event in events} - {None})
     for event in events:
         event.type = types[event.type_id]
         event.account = accounts[event.account_id]
+        event.campaign = campaigns.get(event.campaign_id)
 
 
 def _settle(rows: Sequence[Occasion], holding: Sequence[Occasion], now: datetime) -> None:

@@ -75,7 +75,8 @@ def event_publish(request: HtmxHttpRequest) -> HttpResponse:
         if error.id == "event.plan_changed":
             return _preview(request, form, error)
         form.add_refusal(error)
-        return _form(request, form, status=error.status)
+        # The page is there; it is an ID in the form that is not.
+        return _form(request, form, status=422 if error.status == 404 else error.status)
 
 
 def _form(request: HtmxHttpRequest, form: PublishForm, *, status: int = 200) -> HttpResponse:

@@ -99,7 +99,7 @@ def test_the_days_on_which_the_clock_is_set(
 def test_one_that_waits_for_a_time_stands_at_the_latest(browser: Client, instance: Instance) -> None:
     make_event(instance, switch_at=None, deadline=at("2026-03-20T10:00"))
     day = days_of(page_of(browser, "?month=2026-03"))["2026-03-20"]
-    assert "Waiting for a time" in day and "(latest time)" in day
+    assert "Waiting for a time" in day and "(deadline)" in day
 
 
 def test_simulated_cancelled_and_urgent_ones_say_so(browser: Client, instance: Instance) -> None:

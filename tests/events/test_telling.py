@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
 from django.utils import timezone
 from django_q.models import OrmQ
 
 from events import jobs
 from events.choices import EventStatus, LogLevel, OccasionKind
-from events.models import Event, EventLogEntry, Occasion
+from events.models import Campaign, Event, EventLogEntry, EventType, Occasion
 from events.services import occasions, scheduling, telling
 from events.services.by import SYSTEM, By
 from portal.choices import DeliveryStatus
@@ -411,7 +412,7 @@ def test_six_messages_of_a_batch_are_one(instance: Instance, contact: Contact) -
     told = Notification.objects.get()
     assert told.occasion.startswith("events:bc-1:changed:")
     assert told.subject.startswith("6 O&M events moved: ")
-    assert told.url == "/events/"
+    assert told.url == "/events/?type=instance-migration"
     assert told.payload["count"] == 6
     assert {one["event"] for one in told.payload["events"]} == {one.public_id for one in found}
     for event in found:
@@ -490,6 +491,32 @@ def test_a_thousand_take_as_many_queries_as_ten(
     assert Notification.objects.count() == 1
     told = Notification.objects.get()
     assert told.html.count("<tr>") == 102 and "And 900 more" in told.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "page"),
+    [(K.PUBLISHED, "pending", "/events/"), (K.SUCCEEDED, "succeeded", "/events/history/")],
+)
+def test_one_message_of_many_leads_to_the_list_of_these(
+    instance: Instance, account: Account, operator: User, kind: OccasionKind, status: str, page: str
+) -> None:
+    """Of the campaign; of those that have ended to the history."""
+    make_contact(account)
+    code = "instance-migration"
+    campaign = Campaign.objects.create(name="Rack 4", type=EventType.objects.get(code=code))
+    ended = {"finished_at": timezone.now()} if status == "succeeded" else {}
+    for of in (campaign, None):
+        for _ in range(8):
+            event = make_event(instance, code, campaign=of, status=status, **ended)
+            if of is not None:
+                note(event, kind, batch="rack")
+    tell(LATER)
+    (told,) = Notification.objects.all()
+    assert told.url == f"{page}?q={campaign.public_id}" and told.url in told.text and told.url in told.html
+    client = Client()
+    client.force_login(operator)
+    shown = client.get(told.url).context["listing"].page
+    assert [one.campaign for one in shown.object_list] == [campaign] * 8
 
 
 def _copy(event: Event, number: int) -> Event:
