@@ -35,6 +35,7 @@ def _add_to_console() -> None:
     from portal import navigation
 
     navigation.register(navigation.Entry("Events", "event_list", "calendar", "Operations", 15, ("event_",)))
+    navigation.register_list("event_history", "History of events")
     navigation.register_home_panel("events", panels.home_panel)
     navigation.register_instance_panel("events", panels.instance_panel)
     navigation.register_banner("events", prompts.banner)

@@ -33,6 +33,7 @@ from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 
+from portal import navigation
 from portal.models import SavedView
 from portal.services import saved_views
 
@@ -184,10 +185,10 @@ class Listing:
 
     @cached_property
     def saved_views(self) -> ViewMenu | None:
-        """The views that the person has saved of this list (one query); None for a list that is not in the main menu."""
+        """The views that the person has saved of this list (one query); None where none can be saved."""
         match = self._request.resolver_match
         name = match.url_name if match is not None and not match.kwargs else None
-        if not name or not saved_views.label_of(name):
+        if not name or not navigation.list_label(name):
             return None
         user = self._request.user
         if not isinstance(user, get_user_model()):

@@ -1,7 +1,6 @@
 """The entries of the sidebar. Apps add theirs in `AppConfig.ready()`, so that portal need not know them:
 
-from portal import navigation navigation.register(navigation.Entry("Migrations", "task_list", "arrow-left-
-right", "Operations", 20, ("task_",)))
+navigation.register(navigation.Entry("Migrations", "task_list", "arrow-left-right", "Operations", 20, ("task_",)))
 """
 
 from __future__ import annotations
@@ -44,6 +43,23 @@ def register(entry: Entry) -> None:
 
 def entries() -> list[Entry]:
     return sorted(_entries.values(), key=lambda entry: entry.order)
+
+
+# --- Lists ------------------------------------------------------------------------------------------------------------
+# Of these a person saves views: of the lists in the menu (their URL names end with "_list"), and of those below them.
+
+_lists: dict[str, str] = {}
+
+
+def register_list(url_name: str, label: str) -> None:
+    """A list that has no entry of its own."""
+    _lists[url_name] = label
+
+
+def list_label(url_name: str) -> str:
+    """The name of the list with this URL name; "" if it is none."""
+    of_menu = {one.url_name: one.label for one in entries() if one.url_name.endswith("_list")}
+    return (of_menu | _lists).get(url_name, "")
 
 
 register(Entry("Overview", "home", "grid", "", 0))

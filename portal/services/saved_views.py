@@ -20,12 +20,6 @@ NAME_LIMIT: Final = 80
 NOT_SAVED: Final = "Nothing was saved."
 
 
-def label_of(page: str) -> str:
-    """The name of the list whose URL has this name; "" if it is none of the menu's."""
-    entries = [entry for entry in navigation.entries() if entry.url_name == page]
-    return entries[0].label if entries and page.endswith("_list") else ""
-
-
 def cleaned(query: str) -> str:
     """What of a query belongs to the view: not the number of the page, and nothing that is empty."""
     pairs = parse_qsl(query.lstrip("?")[: QUERY_LIMIT * 4], max_num_fields=100)
@@ -34,7 +28,7 @@ def cleaned(query: str) -> str:
 
 def save_view(user: User, page: str, name: str, query: str) -> SavedView:
     """Raises Invalid (`view.bad_list`, `view.bad_name`, `view.too_long`) and Conflict (`view.name_taken`, `view.too_many`)."""
-    if not label_of(page):
+    if not navigation.list_label(page):
         raise Invalid(f"There is no such list. {NOT_SAVED}", id="view.bad_list")
     name = _name(name)
     query = cleaned(query)

@@ -10,6 +10,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from portal import navigation
 from portal.errors import ServiceError
 from portal.forms import SavedViewForm
 from portal.htmx import HtmxHttpRequest
@@ -23,7 +24,7 @@ def saved_view_create(request: HtmxHttpRequest) -> HttpResponse:
     """The question for a name. What is saved is the list as it was left: htmx changes its address, but not the link on it."""
     given = request.POST if request.method == "POST" else request.GET
     page = given.get("list", "")
-    label = saved_views.label_of(page)
+    label = navigation.list_label(page)
     if not label:
         raise Http404
     query = saved_views.cleaned(given.get("query", "")[:4000])
@@ -55,7 +56,7 @@ def saved_view_list(request: HtmxHttpRequest) -> HttpResponse:
     rows = [
         {"view": view, "label": label, "url": _address(view), "parts": parse_qsl(view.query)}
         for view in SavedView.objects.filter(user=request.user).order_by("page", "name")
-        if (label := saved_views.label_of(view.page))
+        if (label := navigation.list_label(view.page))
     ]
     return render(request, "portal/saved_view_list.html", {"rows": rows})
 

@@ -175,11 +175,18 @@ def test_a_row_says_what_where_and_when(browser: Client, events: dict[str, Event
         assert words in page
 
 
-def test_the_pending_ones_have_saved_views(browser: Client) -> None:
-    assert "Save this view" in text(browser.get("/events/"))
-    browser.post("/views/new/", {"list": "event_list", "name": "To be seen", "query": "needs=seen"})
-    assert "To be seen" in text(browser.get("/events/"))
-    assert "Save this view" not in text(browser.get("/events/history/"))
+@pytest.mark.parametrize(
+    ("path", "name", "query"),
+    [("/events/", "event_list", "needs=seen"), ("/events/history/", "event_history", "status=failed")],
+)
+def test_both_lists_have_saved_views_of_their_own(browser: Client, path: str, name: str, query: str) -> None:
+    assert "Save this view" in text(browser.get(path))
+    browser.post("/views/new/", {"list": name, "name": "To be seen", "query": query})
+    shown = browser.get(path)
+    assert "To be seen" in text(shown) and f"{path}?{query}" in shown.content.decode()
+    other = {"/events/": "/events/history/", "/events/history/": "/events/"}[path]
+    assert "To be seen" not in text(browser.get(other))
+    assert "To be seen" in text(browser.get("/views/"))
 
 
 def test_empty_states(browser: Client, world: World) -> None:

@@ -418,7 +418,7 @@ def test_six_messages_of_a_batch_are_one(instance: Instance, contact: Contact) -
     for event in found:
         assert event.instance_public_id in told.text and event.instance_public_id in told.html
     assert told.text.count("/events/link/") == 6
-    assert "Moved by staff." in told.text and " → " in told.text and "latest: " in told.text
+    assert "Moved by staff." in told.text and " → " in told.text and "deadline: " in told.text
     assert told.attachments[0]["text"].count("BEGIN:VEVENT") == 6
     assert urgent.type.name in told.html
 
