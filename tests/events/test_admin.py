@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
-from django.utils import timezone
+from django.utils import formats, timezone
 
 from events.choices import BulkAction, BulkStatus, EventStatus, Via
 from events.models import Blackout, BulkChange, CalendarFeed, Event, EventType, RegionLimit
@@ -74,6 +75,14 @@ def test_what_was_written_is_not_edited(model: str, admin: Client, event: Event)
     event.refresh_from_db()
     assert event.status == EventStatus.PENDING
     assert "delete_selected" not in admin.get(f"/admin/events/{model}/").content.decode()
+
+
+def test_each_page_says_in_which_zone_its_times_are(admin: Client, event: Event) -> None:
+    admin.post("/profile/", {"time_zone": "Asia/Tokyo", "theme": "auto"})
+    page = admin.get(EVENTS).content.decode()
+    assert "Times: Asia/Tokyo" in page
+    tokyo = event.deadline.astimezone(ZoneInfo("Asia/Tokyo"))
+    assert formats.date_format(tokyo, "DATETIME_FORMAT") in page
 
 
 def test_an_event_is_found_and_looked_at(admin: Client, event: Event) -> None:
