@@ -118,6 +118,6 @@ class BulkStatus(BadgedChoices):
 class RowOutcome(BadgedChoices):
     PLANNED = "planned", "info", "calendar", "Will be changed"
     REFUSED = "refused", "warning", "x-circle", "Left out"
-    DONE = "done", "success", "check-circle", "Changed"
+    DONE = "done", "success", "check-circle", "Done"
     LOST = "lost", "warning", "alert", "Changed by somebody else meanwhile"
     UNDONE = "undone", "neutral", "refresh", "Undone"

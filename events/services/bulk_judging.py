@@ -156,16 +156,27 @@ class _ToWindows:
         self._windows = windows
         # Up to which moment nothing is free for events of a kind: what is placed only ever takes places away.
         self._none_before: dict[object, datetime] = {}
+        self._busy_until: dict[int, datetime] = {}
 
     def place(self, index: int, event: Event, facts: Facts, around: Surroundings) -> Place:
-        window = self._windows.get(event.instance_id) if event.instance_id is not None else None
-        if window is None:
+        instance = event.instance_id
+        window = self._windows.get(instance) if instance is not None else None
+        if window is None or instance is None:
             return no_window(event)
         kind, latest = (window, _kind(facts)), rules.latest_choice(facts)
         begin = self._none_before.get(kind) or _full_minute(facts.earliest + LOOKING)
-        found = rules.propose(facts, window, around, not_before=begin) if begin <= latest else None
-        self._none_before[kind] = found or max(begin, latest)
-        return found or no_slot(event)
+        found = None
+        if (until := self._busy_until.get(instance)) is not None:
+            # Behind what the instance was given before, its preparation included, so that it need not wait when its time has come.
+            after = max(begin, _full_minute(until + facts.preparation))
+            found = rules.propose(facts, window, around, not_before=after) if after <= latest else None
+        if found is None:
+            found = rules.propose(facts, window, around, not_before=begin) if begin <= latest else None
+            self._none_before[kind] = found or max(begin, latest)
+        if found is None:
+            return no_slot(event)
+        self._busy_until[instance] = max(found + facts.length, until or found)
+        return found
 
 
 class _Staggered:

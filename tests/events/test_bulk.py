@@ -275,6 +275,21 @@ def test_a_window_that_is_open_leaves_time_for_a_look_at_the_preview(event: Even
     assert bulk.counts(bulk.apply(person(operator), made)).done == 1
 
 
+@pytest.mark.parametrize(("once", "expected"), [(False, [0, 20, 1440]), (True, [0, 0, 20])])
+def test_events_of_one_instance_get_times_behind_one_another(
+    world: World, operator: User, once: bool, expected: list[int]
+) -> None:
+    """With room for the preparation of the next one. Where their windows have none, one waits when its time has come."""
+    days = [(NOW + timedelta(days=2)).weekday()] if once else range(7)
+    windows.set_window(None, world.instance, days, time(2), time(2, 30), "UTC")
+    events = [make_event(world.instance, switch_at=None) for _ in range(3)]
+    made, found = plan(person(operator), BulkAction.TO_WINDOW, events)
+
+    moments = sorted(row.new_switch_at for row in found if row.new_switch_at)
+    assert [int((one - moments[0]).total_seconds()) // 60 for one in moments] == expected
+    assert bulk.counts(bulk.apply(person(operator), made)).done == 3
+
+
 def test_windows_fill_up_to_the_limit_of_the_region(world: World, operator: User) -> None:
     windows.set_window(None, world.account, range(7), time(2), time(2, 20), "UTC")
     RegionLimit.objects.create(region="eu-central", most=1)
