@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,35 +16,22 @@ from events.models import BulkChange, BulkRow, Event, Occasion
 from events.services import bulk
 from events.services.by import SYSTEM
 from portal.models import Account, AuditEntry
-from tests.migrations_app.clusters import Cluster, database
+from tests.migrations_app.clusters import NewCluster, database, new_clusters
 from tests.support.bulk_events import many_events
-from tests.support.process import descendants_of
 from tests.support.wait import wait_for
 
 EVENTS = 5000
 
 
 @pytest.fixture
-def new_cluster(tmp_path: Path, django_db_blocker: object) -> Iterator[Callable[[], Cluster]]:
+def new_cluster(tmp_path: Path, django_db_blocker: object) -> Iterator[NewCluster]:
     url = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
-    made: list[Cluster] = []
-
-    def make() -> Cluster:
-        made.append(Cluster(url, tmp_path, workers=1, name="default"))
-        return made[-1].start()
-
-    with django_db_blocker.unblock(), database(url):
+    with django_db_blocker.unblock(), database(url), new_clusters(url, tmp_path, workers=1) as make:
         yield make
-        for cluster in made:
-            pids = [cluster.main, *descendants_of(cluster.main)]
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            cluster.process.end()
 
 
 @pytest.mark.timeout(300)
-def test_each_row_exactly_once_although_workers_are_killed(new_cluster: Callable[[], Cluster]) -> None:
+def test_each_row_exactly_once_although_workers_are_killed(new_cluster: NewCluster) -> None:
     account = Account.objects.create(name="Payments")
     many_events(account, EVENTS)
     cluster = new_cluster()

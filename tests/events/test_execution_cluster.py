@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,14 +15,11 @@ from django.utils import timezone
 from events.choices import EventStatus, OccasionKind
 from events.models import Event, EventRun, Occasion
 from portal.models import Account, AuditEntry
-from tests.migrations_app.clusters import Cluster, database
+from tests.migrations_app.clusters import NewCluster, database, new_clusters
 from tests.portal.world import make_instance
-from tests.support.process import descendants_of
 from tests.support.wait import wait_for
 
 from .conftest import make_event
-
-NewCluster = Callable[[], Cluster]
 
 
 @pytest.fixture
@@ -37,24 +33,8 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def new_cluster(tmp_path: Path, gate: Path, django_db_blocker: object) -> Iterator[NewCluster]:
     url = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
-    made: list[Cluster] = []
-
-    def make() -> Cluster:
-        made.append(Cluster(url, tmp_path, workers=2, name="default"))
-        return made[-1].start()
-
-    with django_db_blocker.unblock(), database(url):
+    with django_db_blocker.unblock(), database(url), new_clusters(url, tmp_path, workers=2) as make:
         yield make
-        for cluster in made:
-            end(cluster)
-
-
-def end(cluster: Cluster) -> None:
-    """As if the power had gone."""
-    for pid in [cluster.main, *descendants_of(cluster.main)]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    cluster.process.end()
 
 
 def due_event(executor: str, name: str = "sessions") -> Event:
@@ -91,7 +71,7 @@ def test_a_worker_that_is_killed_in_a_step_is_followed_by_another(
     if killed == "worker":
         os.kill(int(asked(gate)[0][0]), signal.SIGKILL)
     else:
-        end(cluster)
+        cluster.kill()
         cluster = new_cluster()
     run = EventRun.objects.get(event=event)
     assert run.lease_until is not None and run.lease_until > timezone.now() + timedelta(seconds=60)

@@ -7,8 +7,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ from events.services import occasions, telling
 from portal.choices import DeliveryStatus
 from portal.models import Account, Channel, Delivery, Notification
 from tests.events.conftest import make_contact, make_event
-from tests.migrations_app.clusters import ROOT, Cluster, database, new_database
+from tests.migrations_app.clusters import ROOT, Cluster, NewCluster, database, new_clusters, new_database
 from tests.portal.world import World, make_world
-from tests.support.process import Process, descendants_of
-from tests.support.receivers import Mailbox
+from tests.support.process import Process
+from tests.support.receivers import Mailbox, mailbox_for_children
 from tests.support.wait import wait_for
 
 K = OccasionKind
@@ -35,10 +34,7 @@ K = OccasionKind
 
 @pytest.fixture
 def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
-    with Mailbox() as box:
-        monkeypatch.setenv("EMAIL_HOST", "127.0.0.1")
-        monkeypatch.setenv("EMAIL_PORT", str(box.port))
-        monkeypatch.setenv("EMAIL_TIMEOUT", "60")
+    with mailbox_for_children(monkeypatch) as box:
         yield box
 
 
@@ -56,24 +52,9 @@ def shared(url: str, django_db_blocker: Any, django_db_setup: None) -> Iterator[
 
 
 @pytest.fixture
-def new_cluster(url: str, shared: World, tmp_path: Path) -> Iterator[Callable[[], Cluster]]:
-    made: list[Cluster] = []
-
-    def make() -> Cluster:
-        made.append(Cluster(url, tmp_path, workers=2, name="default"))
-        return made[-1].start()
-
-    yield make
-    for cluster in made:
-        end(cluster)
-
-
-def end(cluster: Cluster) -> None:
-    """As if the power had gone."""
-    for pid in [cluster.main, *descendants_of(cluster.main)]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    cluster.process.end()
+def new_cluster(url: str, shared: World, tmp_path: Path) -> Iterator[NewCluster]:
+    with new_clusters(url, tmp_path, workers=2) as make:
+        yield make
 
 
 def publish(world: World, count: int, batch: str = "") -> list[Event]:
@@ -139,7 +120,7 @@ def test_workers_that_tell_at_the_same_moment_tell_each_contact_once(shared: Wor
 
 @pytest.mark.parametrize("moment", ["composing", "written", "committed"])
 def test_one_that_is_killed_while_it_tells_is_followed_by_another(
-    url: str, shared: World, new_cluster: Callable[[], Cluster], mailbox: Mailbox, tmp_path: Path, moment: str
+    url: str, shared: World, new_cluster: NewCluster, mailbox: Mailbox, tmp_path: Path, moment: str
 ) -> None:
     for name in ("First", "Second"):
         make_contact(shared.account, name)
@@ -176,16 +157,14 @@ def test_one_that_is_killed_while_it_tells_is_followed_by_another(
 
 
 @pytest.mark.timeout(300)
-def test_workers_of_a_real_cluster_are_killed_again_and_again(
-    shared: World, new_cluster: Callable[[], Cluster]
-) -> None:
+def test_workers_of_a_real_cluster_are_killed_again_and_again(shared: World, new_cluster: NewCluster) -> None:
     in_inboxes(shared)
     found = publish(shared, 150)
     kills = 0
     while (before := told()) < len(found):
         cluster = new_cluster()
         wait_until_more_are_told(before, cluster)
-        end(cluster)  # while it tells the next ones
+        cluster.kill()  # while it tells the next ones
         kills += 1
     assert kills > 1
     counted = Counter(Notification.objects.values_list("contact__name", "occasion"))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -24,7 +25,7 @@ from migrations_app.services import tasks
 from portal.models import Account, Instance
 from portal.redis_control import EndpointParams
 from portal.services import instances
-from tests.support.process import Process, children_of
+from tests.support.process import Process, children_of, descendants_of
 from tests.support.servers import Server
 from tests.support.tasks import prechecked
 from tests.support.wait import wait_for
@@ -76,6 +77,25 @@ def shared_database(request: pytest.FixtureRequest, folder: Path) -> Iterator[No
         yield
 
 
+NewCluster = Callable[[], "Cluster"]
+
+
+@contextmanager
+def new_clusters(url: str, folder: Path, *, workers: int) -> Iterator[NewCluster]:
+    """For a fixture: makes clusters `default` on a database, and ends them."""
+    made: list[Cluster] = []
+
+    def make() -> Cluster:
+        made.append(Cluster(url, folder, workers=workers, name="default"))
+        return made[-1].start()
+
+    try:
+        yield make
+    finally:
+        for cluster in made:
+            cluster.kill()
+
+
 class Cluster:
     """`manage.py runcluster NAME` on the database at `url`."""
 
@@ -100,6 +120,13 @@ class Cluster:
         self.process = Process(command, log, cwd=ROOT, env=self._env)
         wait_for(lambda: "guarding cluster" in self.log, 30, lambda: f"no cluster:\n{self.log[-3000:]}")
         return self
+
+    def kill(self) -> None:
+        """As if the power had gone."""
+        for pid in [self.main, *descendants_of(self.main)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.end()
 
     @property
     def log(self) -> str:

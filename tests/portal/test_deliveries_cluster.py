@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
@@ -17,50 +14,27 @@ from portal.choices import Category, ChannelKind, DeliveryStatus
 from portal.models import Account, Channel, Contact, Delivery
 from portal.services import notifications
 from portal.services.notifications import Message
-from tests.migrations_app.clusters import Cluster, database
-from tests.support.process import descendants_of
-from tests.support.receivers import Mailbox
+from tests.migrations_app.clusters import NewCluster, database, new_clusters
+from tests.support.receivers import Mailbox, mailbox_for_children
 from tests.support.wait import wait_for
 
 
 @pytest.fixture
 def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
-    with Mailbox() as box:
-        monkeypatch.setenv("EMAIL_HOST", "127.0.0.1")
-        monkeypatch.setenv("EMAIL_PORT", str(box.port))
-        monkeypatch.setenv("EMAIL_TIMEOUT", "60")
+    with mailbox_for_children(monkeypatch) as box:
         yield box
 
 
 @pytest.fixture
-def new_cluster(
-    tmp_path: Path, django_db_blocker: object, mailbox: Mailbox
-) -> Iterator[Callable[[], Cluster]]:
+def new_cluster(tmp_path: Path, django_db_blocker: object, mailbox: Mailbox) -> Iterator[NewCluster]:
     url = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
-    made: list[Cluster] = []
-
-    def make() -> Cluster:
-        made.append(Cluster(url, tmp_path, workers=1, name="default"))
-        return made[-1].start()
-
-    with django_db_blocker.unblock(), database(url):
+    with django_db_blocker.unblock(), database(url), new_clusters(url, tmp_path, workers=1) as make:
         yield make
-        for cluster in made:
-            end(cluster)
-
-
-def end(cluster: Cluster) -> None:
-    """As if the power had gone."""
-    pids = [cluster.main, *descendants_of(cluster.main)]
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    cluster.process.end()
 
 
 @pytest.mark.parametrize("moment", ["before_address", "before_answer"])
 def test_a_worker_that_is_killed_while_it_sends_is_followed_by_another(
-    mailbox: Mailbox, new_cluster: Callable[[], Cluster], moment: str
+    mailbox: Mailbox, new_cluster: NewCluster, moment: str
 ) -> None:
     reached, go_on = Event(), Event()
 
@@ -77,7 +51,7 @@ def test_a_worker_that_is_killed_while_it_sends_is_followed_by_another(
     Channel.objects.create(contact=contact, kind=ChannelKind.MAIL)
     notifications.notify([contact], "task:mt-1:failed", Category.TASKS, Message("Failed", "It failed."))
     assert reached.wait(30), first.log
-    end(first)
+    first.kill()
     row = Delivery.objects.get()
     assert row.status == DeliveryStatus.PENDING and row.attempts == 1 and row.lease_until is not None
 

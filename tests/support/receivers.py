@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -13,6 +14,7 @@ from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import pytest
 from aiosmtpd.controller import Controller
 
 from .ports import LOOPBACK, free_port
@@ -72,6 +74,16 @@ class Mailbox:
 
     def __exit__(self, *_: object) -> None:
         self._controller.stop()
+
+
+@contextmanager
+def mailbox_for_children(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    """For a fixture: a mail server that processes find which a test starts, by their environment."""
+    with Mailbox() as box:
+        monkeypatch.setenv("EMAIL_HOST", LOOPBACK)
+        monkeypatch.setenv("EMAIL_PORT", str(box.port))
+        monkeypatch.setenv("EMAIL_TIMEOUT", "60")
+        yield box
 
 
 @dataclass
