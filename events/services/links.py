@@ -102,6 +102,10 @@ def open_link(token: str) -> OpenedLink:
     if named is None:
         return OpenedLink(LinkState.FORGED)
     event_pk, contact_pk, revision = named
+    # Before the event: if the link is used up meanwhile, the event is read as that use has left it.
+    used = LinkUse.objects.filter(
+        event=event_pk, contact=contact_pk, revision=revision, action=CHANGE
+    ).first()
     event = (
         Event.objects.select_related("type", "account", "instance", "campaign").filter(pk=event_pk).first()
     )
@@ -110,7 +114,6 @@ def open_link(token: str) -> OpenedLink:
     contact = Contact.objects.filter(pk=contact_pk).first()
     if contact is None or not is_told(contact, event):
         return OpenedLink(LinkState.FOREIGN, event, contact, revision)
-    used = LinkUse.objects.filter(event=event, contact=contact, revision=revision, action=CHANGE).first()
     if not event.is_open:
         state = LinkState.BEGUN
     elif event.revision != revision or used is not None:

@@ -6,12 +6,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+from django.db import connection
 from django.test import Client
 
 from events.models import Event, LinkUse, Occasion, RequestCount
 from events.services import links
 from events.services.throttle import wait_for
-from portal.models import AuditEntry
+from portal.errors import Conflict
+from portal.models import AuditEntry, Contact
 from tests.portal.world import World
 
 from .conftest import make_contact, make_event
@@ -55,6 +58,34 @@ def test_two_contacts_at_the_same_moment(shared: World) -> None:  # noqa: F811
         outcome(
             event, times, together(*(presser(links.link_for(event, contact), to) for contact, to in pairs))
         )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("after", range(3))
+def test_a_press_while_another_one_opens_the_link(event: Event, contact: Contact, after: int) -> None:
+    """Between whichever two of its questions to the database the other press comes: what is told is the event as that one left it."""
+    token = links.link_for(event, contact).rsplit("/", 2)[1]
+    quicker = links.open_link(token)
+    to = event.deadline - timedelta(hours=1)
+    asked = 0
+
+    def interrupt(execute: Callable[..., Any], *statement: Any) -> Any:
+        nonlocal asked
+        found = execute(*statement)
+        asked += 1
+        if asked == after + 1:
+            links.move(quicker, to, links.Origin("10.0.0.1", "Phone"))
+        return found
+
+    with connection.execute_wrapper(interrupt):
+        opened = links.open_link(token)
+    assert asked > after and opened.event is not None
+    if opened.state != links.LinkState.VALID:
+        assert opened.event.switch_at == to
+    else:  # it was read before; pressing it is refused
+        assert opened.event.switch_at != to
+        with pytest.raises(Conflict):
+            links.move(opened, to, links.Origin("10.0.0.2", "Phone"))
 
 
 def test_no_request_is_lost_by_the_counter(shared: World) -> None:  # noqa: F811
