@@ -3,7 +3,7 @@ PYTHON ?= python3
 TESTS ?= tests
 ARGS ?=
 # Test files that run side by side: more than there are cores, since most of them wait for servers.
-JOBS ?= 5
+JOBS ?= 4
 
 .DELETE_ON_ERROR:
 .SUFFIXES:

@@ -15,7 +15,7 @@ from tests.support.servers import Server
 
 from .console import PASSWORD
 
-LIVE_MS = 20_000
+LIVE_MS = 60_000
 """How long a page may take to show what a worker does, on a machine that is busy with other things."""
 AT_ONCE = {"repl-diskless-sync-delay": 0}
 """For a source that needs not wait whether more replicas want the same snapshot."""
