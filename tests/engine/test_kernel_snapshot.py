@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import pytest
@@ -97,6 +98,17 @@ def test_every_type_is_sliced_out_unchanged(case: tuple[int, bytes, bool]) -> No
                 assert found.commands[1][3] == payload(kind, value)
             assert found.commands[2][1] == b"next"
             assert (found.keys, found.done) == ({3: 2}, True)
+
+
+def test_the_checksum_of_a_payload_of_each_length() -> None:
+    """Compiled code takes some of it in lanes side by side; the library says what has to come of it."""
+    random = Random(1)
+    values = [build.string(random.randbytes(size)) for size in [*range(1, 700), 1023, 4096, 9999]]
+    entries = [build.entry(b"key:%04d" % number, value, 11) for number, value in enumerate(values)]
+    padding = build.entry(b"end", build.string(b"x" * 100))
+    found = read(build.snapshot(build.select(0), *entries, padding))
+    written = {command[1]: command[3] for command in found.commands if command[0] == b"RESTORE"}
+    assert written == {b"key:%04d" % number: payload(11, value) for number, value in enumerate(values)}
 
 
 def test_expiries_are_absolute_or_left_out() -> None:

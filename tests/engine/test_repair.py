@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -120,7 +121,7 @@ def fill_once_followed(client: redis.Redis, target: Server, engine: EngineProces
         for name, write in (("ready", lambda _: None), ("mark", fill)):
             write(client)
             client.set(name, 1)
-            wait_for(lambda name=name: arrived.exists(name), 30, engine.said)
+            wait_for(partial(arrived.exists, name), 30, engine.said)
 
 
 def build_on(client: redis.Redis) -> None:
