@@ -1297,6 +1297,7 @@ class SnapshotKernel:
         self._sent_database = -1  # that the commands so far have selected
         self._through = 0  # bytes of a passed-through value still to come
         self._through_skip = False
+        self._through_text = False  # it goes as SET
         self._through_crc = 0
         self._through_tail = b""
         self._rewriting = False  # the value that is walked goes as commands
@@ -1663,22 +1664,39 @@ class SnapshotKernel:
             batch.data.append(args if isinstance(args, bytes) else encode(*args))
         batch.commands += len(commands)
 
-    # A value that is one long string goes through while it arrives: header first, checksum as it goes.
+    # A value that is one long string goes through while it arrives: as SET, which costs the target neither a copy nor a checksum, or,
+    # where it is compressed or no string for its users, as RESTORE with the checksum as it goes.
 
     def _begin_through(self, batch: SnapshotBatch) -> bool:
-        _, stop = string_extent(self._buf, self._start, len(self._buf))
+        """A value of which a part is there, from `_start` on, begins its command; False: it is not known yet how long it is."""
+        buf = self._buf
+        content, stop = string_extent(buf, self._start, len(buf))
         if stop < 0:
             return False
-        size = stop - self._start
         expiry, extra, wanted = self._attributes(batch)
+        self._through_text = (
+            self._kind == 0 and buf[self._start] < 0xC0 and self._plain and not extra and (not expiry or self._pxat)
+        )  # fmt: skip
+        if self._through_text:
+            self._start = content
+        size = stop - self._start
         self._through, self._through_skip = size, not wanted
-        if wanted:
-            assert self._key is not None
+        key, self._key = self._key, None
+        if not wanted:
+            return True
+        assert key is not None
+        if self._through_text:
+            batch.data.append(
+                b"*%d\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n" % (5 if expiry else 3, len(key), key, size)
+            )
+            self._through_tail = b"\r\n"
+            if expiry:
+                self._through_tail += b"$4\r\nPXAT\r\n$%d\r\n%d\r\n" % (len(str(expiry)), expiry)
+        else:
             kind = bytes((self._kind,))
-            batch.data.append(self._restore_head(self._key, expiry, extra, 1 + size + 2 + 8) + kind)
+            batch.data.append(self._restore_head(key, expiry, extra, 1 + size + 2 + 8) + kind)
             self._through_crc = crc64(kind)
             self._through_tail = self._restore_tail(extra, expiry)
-        self._key = None
         return True
 
     def _pass_through(self, pos: int, end: int, batch: SnapshotBatch) -> int:
@@ -1691,10 +1709,15 @@ class SnapshotKernel:
         if self._through_skip:
             return
         batch.data.append(piece)
-        self._through_crc = crc64(piece, self._through_crc)
+        if not self._through_text:
+            self._through_crc = crc64(piece, self._through_crc)
         if not self._through:
-            crc = crc64(self.plan.stamp, self._through_crc)
-            batch.data.append(self.plan.stamp + crc.to_bytes(8, "little") + self._through_tail)
+            tail = self._through_tail
+            if not self._through_text:
+                tail = (
+                    self.plan.stamp + crc64(self.plan.stamp, self._through_crc).to_bytes(8, "little") + tail
+                )
+            batch.data.append(tail)
             batch.commands += 1
 
 

@@ -100,6 +100,36 @@ def test_every_type_is_sliced_out_unchanged(case: tuple[int, bytes, bool]) -> No
             assert (found.keys, found.done) == ({3: 2}, True)
 
 
+EXPIRES = b"\xfc" + (9_000).to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("cut", [7, 40, 1000])
+@pytest.mark.parametrize(
+    ("before", "changes", "expected"),
+    [
+        (b"", {}, [b"SET", b"key", b"x" * 900]),
+        (EXPIRES, {}, [b"SET", b"key", b"x" * 900, b"PXAT", b"9000"]),
+        (EXPIRES, {"target_version": (6, 0)}, [b"RESTORE", b"key", b"9000"]),
+        (b"\xf8\x05", {}, [b"RESTORE", b"key", b"0"]),
+        (b"", {"replace": False}, [b"RESTORE", b"key", b"0"]),
+        (b"", {"verb": (b"EVALSHA", b"sha", b"1")}, [b"EVALSHA", b"sha", b"1", b"key", b"0"]),
+    ],
+)
+def test_a_long_string_that_is_not_compressed_goes_through_as_set(
+    before: bytes, changes: dict[str, Any], expected: Command, cut: int
+) -> None:
+    """Which spares the target a copy and a checksum; where SET cannot say it, it goes as RESTORE, as does one that is compressed."""
+    value = build.string(b"x" * 900)
+    entry = before + build.entry(b"key", value)
+    data = build.snapshot(build.select(0), entry, build.entry(b"next", build.string(b"v")))
+    found = read(data, list(range(0, len(data), cut)), stream_from=1, **changes)
+    assert found.commands[1][: len(expected)] == expected
+    if expected[0] != b"SET":
+        assert payload(0, value) in found.commands[1]
+    assert len(found.commands) == 3
+    assert found.keys == {0: 2}
+
+
 def test_the_checksum_of_a_payload_of_each_length() -> None:
     """Compiled code takes some of it in lanes side by side; the library says what has to come of it."""
     random = Random(1)
