@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE = 3
+"""Times are given for a machine that does nothing else; one that runs several files side by side gets so many times as long."""
+
 
 def wait_for(
     condition: Callable[[], T],
@@ -16,11 +19,12 @@ def wait_for(
     interval: float = 0.02,
     ignore: tuple[type[Exception], ...] = (),
 ) -> T:
-    """Returns the condition's first true value. Raises AssertionError after `timeout` seconds.
+    """Returns the condition's first true value. Raises AssertionError after `PATIENCE` times `timeout` seconds.
 
     `ignore` names exceptions that mean "not yet" (a server that does not answer); the last one is the cause of the failure.
     `message` may be a function: it is then asked at the end, when there is something to tell.
     """
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     cause: Exception | None = None
     while True:

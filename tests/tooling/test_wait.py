@@ -11,7 +11,7 @@ def test_returns_the_first_true_value() -> None:
 
 
 def test_says_what_was_not_there() -> None:
-    with pytest.raises(AssertionError, match=r"not within 0\.05 s: lag 7"):
+    with pytest.raises(AssertionError, match=r"not within 0\.15 s: lag 7"):
         wait_for(lambda: False, 0.05, lambda: "lag 7")
 
 
