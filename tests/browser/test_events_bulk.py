@@ -73,10 +73,10 @@ def test_many_are_moved_and_moved_back(
     assert ida.navigations == opened  # the results came without the page being loaded again
     with pytest.raises(NothingCame), page.expect_request("**", timeout=2500):
         pass
-    expect(rows.nth(1)).to_contain_text("Changed")
+    expect(rows.nth(1)).to_contain_text("Done")
     look(ida, picture, "bulk-done")
 
     undo.click()
     expect(page.locator("h1")).to_contain_text("Undo a change: 400 events")
-    expect(rows.nth(0)).to_contain_text("Changed", timeout=60_000)
+    expect(rows.nth(0)).to_contain_text("Done", timeout=60_000)
     look(ida, picture, "bulk-undone")
