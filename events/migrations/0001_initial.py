@@ -261,7 +261,7 @@ class Migration(migrations.Migration):
                 ('seen_revision', models.PositiveIntegerField(default=0)),
                 ('old_switch_at', models.DateTimeField(blank=True, null=True)),
                 ('new_switch_at', models.DateTimeField(blank=True, null=True)),
-                ('outcome', models.CharField(choices=[('planned', 'Will be changed'), ('refused', 'Left out'), ('done', 'Changed'), ('lost', 'Changed by somebody else meanwhile'), ('undone', 'Undone')], default='planned', max_length=8)),
+                ('outcome', models.CharField(choices=[('planned', 'Will be changed'), ('refused', 'Left out'), ('done', 'Done'), ('lost', 'Changed by somebody else meanwhile'), ('undone', 'Undone')], default='planned', max_length=8)),
                 ('refusal_id', models.CharField(blank=True, max_length=64)),
                 ('message', models.TextField(blank=True)),
                 ('applied_revision', models.PositiveIntegerField(blank=True, null=True)),
