@@ -392,9 +392,8 @@ def open_to_tokens() -> Any:
     """The API's URLs, for `path()`. The operations need no session: a token opens them; either of them opens the description."""
     patterns, app_name, namespace = api.urls
     for pattern in patterns:
-        if (
-            not isinstance(pattern, URLPattern) or pattern.name == "api-root"
-        ):  # a page of ninja's own, which is empty
+        # The root is an empty page of ninja's own, for which a session is asked as before.
+        if not isinstance(pattern, URLPattern) or pattern.name == "api-root":
             continue
         view = _for_either(pattern.callback) if pattern.name == "openapi-json" else pattern.callback
         pattern.callback = _in_our_words(view)
