@@ -68,12 +68,13 @@ def compose(cases: Sequence[Case]) -> Message:
     cases = sorted(
         cases, key=lambda case: (case.event.switch_at is not None, _when(case.event), case.event.pk)
     )
-    parts = _parts(cases)
+    page = _list_of(cases)
+    parts = _parts(cases, page)
     return Message(
         _subject(cases),
         _text(parts),
         html=render_to_string("events/mail/digest.html", {"parts": parts}),
-        url=_list_of(cases),
+        url=page,
         payload=_payload(cases),
         attachments=[entry] if (entry := _entries(cases)) else [],
     )
@@ -116,7 +117,7 @@ def _count(cases: Sequence[Case]) -> str:
     return f"{len(cases):,} O&M events"
 
 
-def _parts(cases: Sequence[Case]) -> Parts:
+def _parts(cases: Sequence[Case], page: str) -> Parts:
     first, kind = cases[0], cases[0].kind
     lead = []
     if by := first.fact("by"):
@@ -135,7 +136,7 @@ def _parts(cases: Sequence[Case]) -> Parts:
         headline=f"{_count(cases)} of the account {first.event.account.name}: {_WHAT[kind]}",
         marks=_marks(cases),
         lead=lead,
-        list_url=absolute(_list_of(cases)),
+        list_url=absolute(page),
         rows=[_line(case) for case in cases[:SHOWN]],
         more=f"And {hidden:,} more, which are in the list." if hidden > 0 else "",
     )

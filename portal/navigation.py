@@ -45,6 +45,12 @@ def entries() -> list[Entry]:
     return sorted(_entries.values(), key=lambda entry: entry.order)
 
 
+register(Entry("Overview", "home", "grid", "", 0))
+register(Entry("Instances", "instance_list", "server", "Fleet", 10, ("instance_",)))
+register(Entry("Accounts", "account_list", "people", "Organisation", 50, ("account_",)))
+register(Entry("Audit log", "audit_list", "clipboard", "Organisation", 60))
+
+
 # --- Lists ------------------------------------------------------------------------------------------------------------
 # Of these a person saves views: of the lists in the menu (their URL names end with "_list"), and of those below them.
 
@@ -60,12 +66,6 @@ def list_label(url_name: str) -> str:
     """The name of the list with this URL name; "" if it is none."""
     of_menu = {one.url_name: one.label for one in entries() if one.url_name.endswith("_list")}
     return (of_menu | _lists).get(url_name, "")
-
-
-register(Entry("Overview", "home", "grid", "", 0))
-register(Entry("Instances", "instance_list", "server", "Fleet", 10, ("instance_",)))
-register(Entry("Accounts", "account_list", "people", "Organisation", 50, ("account_",)))
-register(Entry("Audit log", "audit_list", "clipboard", "Organisation", 60))
 
 
 # --- Panels -----------------------------------------------------------------------------------------------------------

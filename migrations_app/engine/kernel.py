@@ -1583,8 +1583,8 @@ class SnapshotKernel:
             return
         buf, key, kind = self._buf, self._key, self._kind
         assert key is not None
-        value = self._text(start, stop) if kind == 0 and self._plain and not extra else None
-        if value is not None and (not expiry or self._pxat):
+        value = self._text(start, stop) if self._may_set(expiry, extra) else None
+        if value is not None:
             command = [b"SET", key, value]
             batch.data.append(encode(*command, b"PXAT", expiry) if expiry else encode(*command))
         else:
@@ -1593,6 +1593,10 @@ class SnapshotKernel:
             batch.data.append(payload)
             batch.data.append(crc64(payload).to_bytes(8, "little") + self._restore_tail(extra, expiry))
         batch.commands += 1
+
+    def _may_set(self, expiry: int, extra: list[bytes]) -> bool:
+        """Whether the value is a string and SET says all that there is to say of it."""
+        return self._kind == 0 and self._plain and not extra and (not expiry or self._pxat)
 
     def _text(self, start: int, stop: int) -> bytes | None:
         """A string as what it is; None where it goes as it came, compressed."""
@@ -1674,9 +1678,7 @@ class SnapshotKernel:
         if stop < 0:
             return False
         expiry, extra, wanted = self._attributes(batch)
-        self._through_text = (
-            self._kind == 0 and buf[self._start] < 0xC0 and self._plain and not extra and (not expiry or self._pxat)
-        )  # fmt: skip
+        self._through_text = buf[self._start] < 0xC0 and self._may_set(expiry, extra)
         if self._through_text:
             self._start = content
         size = stop - self._start
@@ -1712,12 +1714,10 @@ class SnapshotKernel:
         if not self._through_text:
             self._through_crc = crc64(piece, self._through_crc)
         if not self._through:
-            tail = self._through_tail
             if not self._through_text:
-                tail = (
-                    self.plan.stamp + crc64(self.plan.stamp, self._through_crc).to_bytes(8, "little") + tail
-                )
-            batch.data.append(tail)
+                stamp = self.plan.stamp
+                batch.data.append(stamp + crc64(stamp, self._through_crc).to_bytes(8, "little"))
+            batch.data.append(self._through_tail)
             batch.commands += 1
 
 
