@@ -131,7 +131,7 @@ def test_a_long_string_that_is_not_compressed_goes_through_as_set(
 
 
 def test_the_checksum_of_a_payload_of_each_length() -> None:
-    """Compiled code takes some of it in lanes side by side; the library says what has to come of it."""
+    """Compiled code sums up short ones itself; the library says what has to come of it."""
     random = Random(1)
     values = [build.string(random.randbytes(size)) for size in [*range(1, 700), 1023, 4096, 9999]]
     entries = [build.entry(b"key:%04d" % number, value, 11) for number, value in enumerate(values)]

@@ -30,10 +30,8 @@ from .links import EngineProcess, RunningLink, assert_equal, offset_of, pass_tim
 from .test_faults import Slow
 
 MakeProxy = Callable[..., FaultProxy]
-SHORT, LONG = (
-    2500,
-    500_000,
-)  # ms; what is to be done in time is done in a tenth of the short one, on a machine that is not busy
+# ms. On a machine that is not busy, what is to be done in time is done in a tenth of the short one.
+SHORT, LONG = 2500, 500_000
 FIELDS = ["redis-7.4", "redis-8.0", "valkey-9.1"]  # know expiries of single fields
 
 

@@ -23,7 +23,7 @@ from events.services import occasions, telling
 from portal.choices import DeliveryStatus
 from portal.models import Account, Channel, Delivery, Notification
 from tests.events.conftest import make_contact, make_event
-from tests.migrations_app.clusters import ROOT, Cluster, NewCluster, database, new_clusters, new_database
+from tests.migrations_app.clusters import ROOT, Cluster, NewCluster, new_clusters, shared_database
 from tests.portal.world import World, make_world
 from tests.support.process import Process
 from tests.support.receivers import Mailbox, mailbox_for_children
@@ -39,16 +39,16 @@ def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'shared.sqlite3'}"
-    return new_database(request.getfixturevalue("postgres").url)
+def url(
+    request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: Any, django_db_setup: None
+) -> Iterator[str]:
+    with django_db_blocker.unblock(), shared_database(request, tmp_path) as chosen:
+        yield chosen
 
 
 @pytest.fixture
-def shared(url: str, django_db_blocker: Any, django_db_setup: None) -> Iterator[World]:
-    with django_db_blocker.unblock(), database(url):
-        yield make_world()
+def shared(url: str) -> World:
+    return make_world()
 
 
 @pytest.fixture

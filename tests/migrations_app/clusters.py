@@ -67,14 +67,14 @@ def new_database(server_url: str) -> str:
 
 
 @contextmanager
-def shared_database(request: pytest.FixtureRequest, folder: Path) -> Iterator[None]:
-    """For a fixture with the parameter `sqlite` or `postgresql`: a database on which several threads, or processes, work at once."""
-    if request.param == "postgresql":
+def shared_database(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """For a fixture: a database on which several threads, or processes, work at once → its URL. SQLite unless the parameter is `postgresql`."""
+    if getattr(request, "param", "sqlite") == "postgresql":
         url = new_database(request.getfixturevalue("postgres").url)
     else:
         url = f"sqlite:///{folder}/shared.sqlite3"
     with database(url):
-        yield
+        yield url
 
 
 NewCluster = Callable[[], "Cluster"]

@@ -21,7 +21,7 @@ from tests.support.servers import Server
 from tests.support.tasks import prechecked
 from tests.support.wait import wait_for
 
-from .clusters import Cluster, Story, database, new_database
+from .clusters import Cluster, Story, shared_database
 
 S = TaskStatus
 NO_DELAY = {"repl-diskless-sync-delay": 0}
@@ -30,11 +30,7 @@ NO_DELAY = {"repl-diskless-sync-delay": 0}
 @pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: object) -> Iterator[str]:
     """A database that other processes share; SQLite unless the test says otherwise."""
-    kind = getattr(request, "param", "sqlite")
-    chosen = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
-    if kind == "postgresql":
-        chosen = new_database(request.getfixturevalue("postgres").url)
-    with django_db_blocker.unblock(), database(chosen):
+    with django_db_blocker.unblock(), shared_database(request, tmp_path) as chosen:
         yield chosen
 
 

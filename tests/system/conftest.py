@@ -6,16 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
-from uuid import uuid4
 
-import psycopg
 import pytest
 from django.core.cache import cache
 
-from tests.migrations_app.clusters import database
+from tests.migrations_app.clusters import database, shared_database
 from tests.support.fixtures import ServerFactory
-from tests.support.postgres import Postgres
 from tests.support.servers import Server
 
 from .machines import Machine
@@ -42,19 +38,8 @@ class MakeMachine(Protocol):
 @pytest.fixture
 def url(request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: Blocker) -> Iterator[str]:
     """A database that other processes share; SQLite unless the test says otherwise."""
-    chosen = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
-    if getattr(request, "param", "sqlite") == "postgresql":
-        chosen = new_database(request.getfixturevalue("postgres"))
-    with django_db_blocker.unblock(), database(chosen):
+    with django_db_blocker.unblock(), shared_database(request, tmp_path) as chosen:
         yield chosen
-
-
-def new_database(server: Postgres) -> str:
-    """The URL of a new, empty database."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"'.encode())
-    return urlunsplit(urlsplit(server.url)._replace(path=f"/{name}"))
 
 
 @pytest.fixture
