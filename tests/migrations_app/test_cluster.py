@@ -269,8 +269,8 @@ def test_the_default_cluster_does_short_jobs_and_drains(
     wait_for(lambda: Success.objects.filter(func="time.sleep").exists(), 10)
     wait_for(lambda: not OrmQ.objects.exists(), 5)
     # A job that does not end: shutting down waits for it, but not for ever, and its message is kept.
-    async_task("time.sleep", 90)
-    wait_for(lambda: "processing" in cluster.log.rpartition("Processed")[2], 10)
+    async_task("time.sleep", 90, task_name="endless")
+    wait_for(lambda: "processing endless" in cluster.log, 10)
     cluster.process.signal(signal.SIGTERM)
     assert cluster.process.wait(25) == 0
     assert "cluster.worker_killed" in cluster.log
