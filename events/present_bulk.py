@@ -34,6 +34,7 @@ REASONS: Final = {
     "event.same_time": "Has this time already",
     "event.not_cancellable": "May not be cancelled",
     "event.acknowledged": "Acknowledged already",
+    "event.ended": "Ended already",
     "event.changed": "Changed by somebody else",
     "permission.denied": "Not allowed by your role",
     "object.not_found": "Not in your accounts",

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from events import rules
-from events.choices import BulkAction, EventStatus, RowOutcome
+from events.choices import FINAL, BulkAction, EventStatus, RowOutcome
 from events.models import BulkRow, Event
 from events.models.events import sees_all
 from events.rules import Facts, Surroundings
 from events.services.by import By, is_event_staff
-from events.services.scheduling import cancel_refusal, changed_meanwhile, no_slot, no_window
+from events.services.scheduling import cancel_refusal, changed_meanwhile, ended, no_slot, no_window
 from events.services.surroundings import facts_of, surroundings
 from portal.errors import Conflict, NotFound, NotPermitted, ServiceError
 from portal.models import Account, Instance
@@ -116,7 +116,7 @@ def check_cancel(by: By, event: Event, now: datetime) -> ServiceError | None:
 
 def check_acknowledge(by: By, event: Event, now: datetime) -> ServiceError | None:
     if event.acknowledged_at is None:
-        return None
+        return ended(event) if event.status in FINAL else None
     return Conflict(
         f"{event.acknowledged_by or 'Somebody'} has acknowledged it already. {rules.NOTHING}",
         advice="",

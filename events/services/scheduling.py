@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from events import rules
-from events.choices import EventStatus, OccasionKind
+from events.choices import FINAL, EventStatus, OccasionKind
 from events.models import Event
 from events.services import occasions
 from events.services.by import By, is_of_the_owner, may_publish, require_handler
@@ -228,14 +228,25 @@ def cancel_occasion(event: Event, by: By, batch: str = "") -> Any:
 
 @patient
 def acknowledge(by: By, event: Event) -> Event:
-    """Somebody has seen it: an urgent one stops asking further contacts. Repeated, the first one counts. Raises NotFound, NotPermitted."""
+    """Somebody has seen it: an urgent one stops asking further contacts. Repeated, the first one counts.
+
+    Raises NotFound, NotPermitted, Conflict (`event.ended`).
+    """
     require_handler(by, event)
-    if Event.objects.filter(pk=event.pk, acknowledged_at__isnull=True).update(
-        acknowledged_at=timezone.now(), acknowledged_by=by.name[:150]
-    ):
+    rows = Event.objects.filter(pk=event.pk, acknowledged_at__isnull=True)
+    if rows.exclude(status__in=FINAL).update(acknowledged_at=timezone.now(), acknowledged_by=by.name[:150]):
         audit.record(by.user, "event.acknowledged", event, **by.details())
-    event.refresh_from_db(fields=["acknowledged_at", "acknowledged_by"])
+    event.refresh_from_db(fields=["acknowledged_at", "acknowledged_by", "status"])
+    if event.acknowledged_at is None:
+        raise ended(event)
     return event
+
+
+def ended(event: Event) -> ServiceError:
+    """There is nothing left of it to be seen in time."""
+    return Conflict(
+        f"It has ended: {event.status_badge.label.lower()}. {rules.NOTHING}", advice="", id="event.ended"
+    )
 
 
 def locked(event: Event) -> Event:

@@ -281,7 +281,8 @@ def test_events_of_one_instance_get_times_behind_one_another(
 ) -> None:
     """With room for the preparation of the next one. Where their windows have none, one waits when its time has come."""
     days = [(NOW + timedelta(days=2)).weekday()] if once else range(7)
-    windows.set_window(None, world.instance, days, time(2), time(2, 30), "UTC")
+    hour = (NOW.hour + 12) % 24  # one that is open now has less room
+    windows.set_window(None, world.instance, days, time(hour), time(hour, 30), "UTC")
     events = [make_event(world.instance, switch_at=None) for _ in range(3)]
     made, found = plan(person(operator), BulkAction.TO_WINDOW, events)
 
@@ -457,16 +458,17 @@ def test_who_moves_many_of_their_own_has_seen_them(
 
 def test_many_are_acknowledged(events: list[Event], operator: User, world: World) -> None:
     scheduling.acknowledge(person(world.user("owner")), events[0])
+    Event.objects.filter(pk=events[2].pk).update(status=EventStatus.CANCELLED)
     made, found = plan(person(operator), BulkAction.ACKNOWLEDGE, events)
     assert [(row.outcome, row.refusal_id) for row in found] == [
         (RowOutcome.REFUSED, "event.acknowledged"),
         (RowOutcome.PLANNED, ""),
-        (RowOutcome.PLANNED, ""),
+        (RowOutcome.REFUSED, "event.ended"),
     ]
     bulk.apply(person(operator), made)
     names = [event.acknowledged_by for event in Event.objects.order_by("pk")]
-    assert names == ["owner", "operator", "operator"]
-    assert AuditEntry.objects.filter(action="event.acknowledged", actor=operator).count() == 2
+    assert names == ["owner", "operator", ""]
+    assert AuditEntry.objects.filter(action="event.acknowledged", actor=operator).count() == 1
     assert not Occasion.objects.exists()
 
 

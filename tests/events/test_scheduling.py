@@ -129,6 +129,19 @@ def test_the_owner_cancels_only_what_may_be(instance: Instance, operator: User, 
     assert refused.value.id == "event.not_pending"
 
 
+@pytest.mark.parametrize("status", [EventStatus.SUCCEEDED, EventStatus.FAILED, EventStatus.CANCELLED])
+def test_what_has_ended_is_acknowledged_no_more(event: Event, operator: User, status: EventStatus) -> None:
+    Event.objects.update(status=status)
+    with pytest.raises(Conflict) as refused:
+        scheduling.acknowledge(person(operator), event)
+    assert refused.value.id == "event.ended" and str(status.label).lower() in str(refused.value)
+    event.refresh_from_db()
+    assert event.acknowledged_at is None and not AuditEntry.objects.exists()
+    # One that somebody has seen in time may be acknowledged again: the first one counts.
+    Event.objects.update(acknowledged_at=timezone.now(), acknowledged_by="owner")
+    assert scheduling.acknowledge(person(operator), event).acknowledged_by == "owner"
+
+
 def test_the_first_acknowledgement_counts(event: Event, operator: User, world: World) -> None:
     scheduling.acknowledge(person(operator), event)
     scheduling.acknowledge(person(world.user("owner")), event)
