@@ -94,6 +94,8 @@ class OccasionKind(models.TextChoices):
     SUCCEEDED = "succeeded", "Done"
     FAILED = "failed", "Failed"
     CANCELLED = "cancelled", "Cancelled"
+    WORK = "work", "Work for staff"
+    """Told to the contacts of operations, not to those of the event's instance."""
 
 
 class BulkAction(models.TextChoices):

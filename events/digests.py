@@ -33,6 +33,7 @@ _WHAT: Final[Mapping[OccasionKind, str]] = {
     K.SUCCEEDED: "done",
     K.FAILED: "FAILED",
     K.CANCELLED: "cancelled",
+    K.WORK: "waiting for staff",
 }
 
 
@@ -117,6 +118,12 @@ def _count(cases: Sequence[Case]) -> str:
     return f"{len(cases):,} O&M events"
 
 
+def _accounts(cases: Sequence[Case]) -> str:
+    """One, but in messages for staff."""
+    names = {case.event.account.name for case in cases}
+    return f"the account {names.pop()}" if len(names) == 1 else f"{len(names)} accounts"
+
+
 def _parts(cases: Sequence[Case], page: str) -> Parts:
     first, kind = cases[0], cases[0].kind
     lead = []
@@ -127,13 +134,15 @@ def _parts(cases: Sequence[Case], page: str) -> Parts:
     whys = {case.fact("why") for case in cases}
     if len(whys) == 1 and (why := whys.pop()):
         lead.append(f"Why: {why}")
+    if kind == K.WORK:
+        lead += list(dict.fromkeys(case.fact("text") for case in cases))[:3]
     if kind == K.PUBLISHED:
         lead += [f"Why: {cause}" for cause in dict.fromkeys(case.event.cause for case in cases)][:3]
     if waiting := sum(case.event.switch_at is None for case in cases if kind not in ENDED):
         lead.append(f"{waiting:,} of them wait for a time: please choose one.")
     hidden = len(cases) - SHOWN
     return Parts(
-        headline=f"{_count(cases)} of the account {first.event.account.name}: {_WHAT[kind]}",
+        headline=f"{_count(cases)} of {_accounts(cases)}: {_WHAT[kind]}",
         marks=_marks(cases),
         lead=lead,
         list_url=absolute(page),

@@ -71,7 +71,7 @@ def compose(case: Case) -> Message:
 
 
 def parts_of(case: Case) -> Parts:
-    event, full = case.event, case.kind not in ENDED
+    event, full = case.event, case.kind not in ENDED and not case.event.status_badge.is_final
     endpoint: Endpoint | None = getattr(event.instance, "endpoint", None)
     link = link_of(event, case.contact)
     return Parts(
@@ -125,6 +125,8 @@ def _typical(case: Case) -> str:
 def _rows(case: Case, endpoint: Endpoint | None) -> list[Row]:
     event = case.event
     rows = [Row("Instance", f"{event.instance_name} ({event.instance_public_id})")]
+    if case.kind == K.WORK:
+        rows.append(Row("Account", event.account.name))
     if endpoint is not None:
         rows.append(Row("Endpoint", endpoint.address))
     if event.region or event.zone:
@@ -147,9 +149,9 @@ def _rows(case: Case, endpoint: Endpoint | None) -> list[Row]:
 
 def _advice(case: Case) -> list[str]:
     event = case.event
-    if case.kind == K.FAILED:
+    if case.kind == K.FAILED or event.status == EventStatus.FAILED:
         return ["Check that clients of the instance are connected and can write. What was done, and how far it came, is in the log on the page of the event."]  # fmt: skip
-    if case.kind in ENDED:
+    if case.kind in ENDED or case.kind == K.WORK:  # the advice is for the owner
         return []
     return [line for line in (event.advice, "" if "DNS cache" in event.advice else DNS) if line]
 
@@ -211,6 +213,8 @@ def payload(event: Event, kind: OccasionKind, facts: Mapping[str, Any]) -> dict[
         "by": facts.get("by") or None,
         "why": facts.get("why") or None,
         "hours": facts.get("hours"),
+        "stage": facts.get("stage"),
+        "about": facts.get("about"),
     }
 
 

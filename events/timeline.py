@@ -93,8 +93,9 @@ def _moment(text: str) -> str:
 
 
 def _told(event: Event) -> Iterator[Deed]:
-    """What was passed over, because it did not hold any more when it was due, was told to nobody."""
-    rows = event.occasions.filter(told_at__isnull=False).order_by("-told_at", "-pk")[:MOST]
+    """What was passed over, because it did not hold any more when it was due, was told to nobody. What staff are told is no matter of the owner."""
+    rows = event.occasions.filter(told_at__isnull=False).exclude(kind=OccasionKind.WORK)
+    rows = rows.order_by("-told_at", "-pk")[:MOST]
     told = [row for row in rows if not row.facts.get("passed")]
     contacts = _names(event, [row.key for row in told])
     for row in told:

@@ -67,7 +67,7 @@ class Case:
 
 def is_urgent(event: Event, kind: OccasionKind) -> bool:
     """Whether it may come in quiet hours."""
-    return kind == K.FAILED or (event.is_urgent and kind not in CALM)
+    return kind in (K.FAILED, K.WORK) or (event.is_urgent and kind not in CALM)
 
 
 def what(event: Event) -> str:
@@ -99,6 +99,8 @@ def subject(case: Case) -> str:
         case K.SUCCEEDED:
             took = impact_here(event)
             text = f"Done: {name}{f', clients were cut off for {took}' if took else ''}"
+        case K.WORK:
+            text = _work_subject(case, name, when)
         case K.FAILED:
             text = f"FAILED: {name}"
         case _:
@@ -145,7 +147,8 @@ def lead(case: Case) -> list[str]:
             found.append(
                 "Please choose when it happens. If nobody does, it gets the last time that fits before the latest one."
             )
-        found.append(event.hold_reason)
+        if kind != K.WORK:  # which says it in its own words
+            found.append(event.hold_reason)
     return [line for line in found if line]
 
 
@@ -202,6 +205,25 @@ def _failed(case: Case) -> list[str]:
     ]
 
 
+def _work_subject(case: Case, name: str, when: str) -> str:
+    match case.fact("about"):
+        case "failed":
+            return f"FAILED: {name}"
+        case "overdue":
+            return f"OVERDUE: {case.fact('stage')}: {name}, switchover {when}"
+        case _:
+            return f"To do: {case.fact('stage')}: {name}, switchover {when}"
+
+
+def _work(case: Case) -> list[str]:
+    if case.fact("about") == "failed":
+        return [*_failed(case), "Its contacts are told as well."]
+    return [
+        case.fact("text"),
+        "It is confirmed, or reported as failed, on the page of the event, by staff who may change events.",
+    ]
+
+
 def _cancelled(case: Case) -> list[str]:
     by, why = case.fact("by") or SYSTEM.name, case.fact("why")
     return [f"It was cancelled by {by} and does not take place.", f"Why: {why}" if why else ""]
@@ -217,6 +239,7 @@ _NEWS: Final[dict[OccasionKind, Callable[[Case], list[str]]]] = {
     K.SUCCEEDED: _done,
     K.FAILED: _failed,
     K.CANCELLED: _cancelled,
+    K.WORK: _work,
 }
 
 

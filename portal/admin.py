@@ -44,7 +44,8 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
 
 @admin.register(Account)
 class AccountAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    list_display = ["name", "public_id", "created_at"]
+    list_display = ["name", "public_id", "is_operations", "created_at"]
+    list_filter = ["is_operations"]
     search_fields = ["name", "public_id"]
     readonly_fields = ["public_id", "created_at"]
     inlines = [MembershipInline]

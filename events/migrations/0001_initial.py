@@ -226,7 +226,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('key', models.CharField(help_text='For example changed:3 or reminder:2:24.', max_length=60)),
-                ('kind', models.CharField(choices=[('published', 'Announced'), ('changed', 'New time'), ('postponed', 'Postponed by the system'), ('reminder', 'Reminder'), ('escalation', 'Not seen by anybody yet'), ('started', 'Begun'), ('succeeded', 'Done'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], max_length=12)),
+                ('kind', models.CharField(choices=[('published', 'Announced'), ('changed', 'New time'), ('postponed', 'Postponed by the system'), ('reminder', 'Reminder'), ('escalation', 'Not seen by anybody yet'), ('started', 'Begun'), ('succeeded', 'Done'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('work', 'Work for staff')], max_length=12)),
                 ('facts', models.JSONField(blank=True, default=dict)),
                 ('batch', models.CharField(blank=True, db_index=True, help_text='Of a campaign or a bulk change: one contact gets one message of many of the same batch.', max_length=40)),
                 ('at', models.DateTimeField(auto_now_add=True)),

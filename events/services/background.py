@@ -26,7 +26,7 @@ from portal.choices import Category
 from portal.models import Contact, Notification
 from portal.services.notifications import contacts_for, reach_of
 from portal.services.quiet import end_of_quiet_hours
-from portal.services.reach import Reached, reached_by
+from portal.services.reach import Reached, operations, reached_by
 
 K = OccasionKind
 TIMES = (K.CHANGED, K.POSTPONED)
@@ -41,6 +41,8 @@ class Background:
     """Other occasions of the same events, as far as `load` found that they matter."""
     seen: set[int] = field(default_factory=set)
     """Urgent events that somebody has seen."""
+    operations: list[Reached] = field(default_factory=list)
+    """Who is told of what staff have to do."""
     _measured: dict[tuple[int, bool], Measured | None] = field(default_factory=dict)
     _quiet: dict[int, datetime] = field(default_factory=dict)
     _names: dict[int, list[str]] = field(default_factory=dict)
@@ -51,6 +53,8 @@ class Background:
 
     def audience(self, row: Occasion) -> list[Reached]:
         """Whom this occasion is told to. Call it once for each: it notes what follows."""
+        if row.kind == K.WORK:
+            return self.operations
         contacts = self.contacts[row.event_id]
         if not row.event.is_urgent or row.kind not in (K.PUBLISHED, K.ESCALATION):
             return contacts
@@ -150,6 +154,8 @@ def load(rows: Sequence[Occasion], now: datetime) -> Background:
     asking = [row for row in rows if row.kind == K.ESCALATION]
     if asking:
         behind.seen = _seen(asking, behind)
+    if any(row.kind == K.WORK for row in rows):
+        behind.operations = operations()
     return behind
 
 

@@ -7,22 +7,22 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from events import rules
-from events.choices import EventStatus, LogLevel, OccasionKind
+from events.choices import EventStatus, LogLevel, OccasionKind, Phase, StageStatus
 from events.executors import executor_of, known
 from events.models import Event, EventRun, EventStage
 from events.models.events import sees_all
-from events.services import lateness, occasions, steps
+from events.services import lateness, occasions, postponing, staff, steps
 from events.services.by import SYSTEM, By, is_event_staff
+from events.services.journal import hold, note
+from events.services.postponing import make_room, utc_text
 from events.services.scheduling import apply_time, locked
-from events.services.steps import MOST, hold, note
+from events.services.steps import MOST
 from events.services.surroundings import facts_of, surroundings
 from portal.errors import Conflict, Invalid, NotFound, NotPermitted
 from portal.models import Instance
@@ -33,7 +33,7 @@ from portal.services.windows import window_for, windows_for
 from portal.windows import Window
 
 OVERDUE: Final = timedelta(hours=1)
-"""So long after the switch time the page says that nobody has confirmed what a person has to do."""
+"""So long after the switchover could begin a person should have confirmed it."""
 LONGEST_IMPACT: Final = 7 * 24 * 3600
 
 
@@ -76,12 +76,9 @@ def begin(event_id: int, now: datetime | None = None) -> EventStatus | None:
     if reason := _reason_to_wait(event):
         hold(event, reason)
         return EventStatus.PENDING
-    window = window_for(event.instance) if event.instance is not None else None
-    around = surroundings([event.region], now, now + event.preparation, without=event)
-    allowed = timedelta(minutes=settings.EVENT_LATE_MINUTES)
-    judgement = lateness.judge(facts_of(event, now), window, around, allowed)
+    judgement = postponing.judge(event, now)
     if judgement.why:
-        _postpone(event, window, judgement.why, now)
+        postponing.postpone(event, judgement.why, now)
     else:
         _start(event, judgement, now)
     return EventStatus(event.status)
@@ -105,7 +102,7 @@ def _start(event: Event, judgement: lateness.Judgement, now: datetime) -> None:
         executor is not None and event.switch_at is not None
     )  # as _reason_to_wait has seen; the constraint of the row
     specs = list(executor.stages(event))
-    planned, waited = event.switch_at, _waited(event)
+    planned, waited = event.switch_at, postponing.waited(event)
     event.status, event.started_at, event.hold_reason = EventStatus.RUNNING, now, ""
     event.switch_at, event.revision = judgement.switch_at, event.revision + 1
     if judgement.late:
@@ -124,49 +121,20 @@ def _start(event: Event, judgement: lateness.Judgement, now: datetime) -> None:
         "late_seconds": int(judgement.late.total_seconds()),
         "why": waited,
     }
-    note(event, f"Begun by the executor “{executor.label}”. The switchover is at {_utc(event.switch_at)}.")
+    note(
+        event, f"Begun by the executor “{executor.label}”. The switchover is at {utc_text(event.switch_at)}."
+    )
     if judgement.late:
         because = f" {waited}" if waited else ""
         late = rules.duration_text(judgement.late)
         note(
             event,
-            f"It has begun {late} late: the switchover was planned for {_utc(planned)}.{because}",
+            f"It has begun {late} late: the switchover was planned for {utc_text(planned)}.{because}",
             LogLevel.WARNING,
         )
     occasions.note(event, OccasionKind.STARTED, OccasionKind.STARTED.value, facts=facts)
     audit.record(None, "event.started", event, late_seconds=facts["late_seconds"], **SYSTEM.details())
     steps.ring_later(event.pk)
-
-
-def _postpone(event: Event, window: Window | None, why: str, now: datetime) -> None:
-    why = f"{why} {_waited(event)}".strip()
-    around = surroundings([event.region], now, now + lateness.BEYOND, without=event, lock=True)
-    moment = lateness.postponed_to(facts_of(event, now), window, around, ZoneInfo(settings.TIME_ZONE))
-    note(event, f"{why} It is postponed to {_utc(moment)}.", LogLevel.WARNING)
-    deferrals = event.deferrals
-    apply_time(_with_room(event, moment), moment, SYSTEM, now, kind=OccasionKind.POSTPONED, why=why)
-    # Not a choice of the owner, whose number may be limited.
-    event.deferrals = deferrals
-    event.save(update_fields=["deferrals"])
-
-
-def _waited(event: Event) -> str:
-    """What it had to wait for until now."""
-    return event.hold_reason.replace("Waits for ", "It waited for ", 1)
-
-
-def _with_room(event: Event, moment: datetime) -> Event:
-    """The deadline moves along where the system has missed it."""
-    if moment > event.deadline:
-        event.deadline = moment
-        event.save(update_fields=["deadline"])
-        note(event, f"The deadline moves along to {_utc(moment)}.", LogLevel.WARNING)
-    return event
-
-
-def _utc(moment: datetime) -> str:
-    """For the log, which people of all zones read."""
-    return f"{moment.astimezone(ZoneInfo('UTC')):%Y-%m-%d %H:%M:%S} UTC"
 
 
 # --- Nobody has chosen ------------------------------------------------------------------------------------------------
@@ -207,8 +175,9 @@ def decide(event_id: int, now: datetime | None = None) -> bool:
         return False
     around = surroundings([event.region], now, event.deadline, without=event, lock=True)
     moment = rules.last_slot(facts_of(event, now), window, around)
-    note(event, f"Nobody has chosen a time. The switchover is at {_utc(moment)}.")
-    apply_time(_with_room(event, moment), moment, SYSTEM, now, why="Nobody has chosen a time.")
+    note(event, f"Nobody has chosen a time. The switchover is at {utc_text(moment)}.")
+    make_room(event, moment)
+    apply_time(event, moment, SYSTEM, now, why="Nobody has chosen a time.")
     return True
 
 
@@ -305,11 +274,15 @@ def _waiting(event: Event, stage: str | None) -> tuple[Event, EventStage]:
 
 
 def overdue(now: datetime) -> list[int]:
-    """Events whose switch time is long past, and in which a person still has to confirm something; without those that say so."""
+    """Events in which a person should have confirmed something by now; without those that say so."""
+    since = now - OVERDUE
+    late = Q(stages__phase=Phase.PREPARE) | Q(switch_at__lte=since, stages__began_at__lte=since)
     rows = Event.objects.filter(
+        late,
+        stages__status=StageStatus.RUNNING,
         status=EventStatus.RUNNING,
         hold_reason="",
-        switch_at__lte=now - OVERDUE,
+        switch_at__lte=now,
         run__next_step_at__isnull=True,
         run__owner="",
     )
@@ -318,12 +291,23 @@ def overdue(now: datetime) -> list[int]:
 
 @patient
 def remark_overdue(event_id: int, now: datetime | None = None) -> bool:
-    """Say that nobody has confirmed what a person has to do: on the page, and in the log."""
+    """Say that nobody has confirmed what a person has to do: on the page, in the log, to the contacts of operations."""
     event = locked(Event(pk=event_id))
     waiting = waiting_stage(event)
-    if waiting is None or event.hold_reason or event.switch_at is None:
+    if waiting is None or event.hold_reason:
         return False
-    if event.switch_at > (now or timezone.now()) - OVERDUE:
-        return False
-    hold(event, f"Nobody has confirmed “{waiting.name}”, an hour after the time of the switchover.")
-    return True
+    reason = _overdue_reason(event, waiting, now or timezone.now())
+    if reason:
+        hold(event, reason)
+        staff.note_overdue(event, waiting, reason)
+    return bool(reason)
+
+
+def _overdue_reason(event: Event, waiting: EventStage, now: datetime) -> str:
+    if event.switch_at is None or waiting.began_at is None or event.switch_at > now:
+        return ""
+    if waiting.phase == Phase.PREPARE:
+        return f"Nobody has confirmed “{waiting.name}”, and the time of the switchover has come."
+    if max(event.switch_at, waiting.began_at) > now - OVERDUE:
+        return ""
+    return f"Nobody has confirmed “{waiting.name}”, an hour after it could be done."

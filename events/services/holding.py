@@ -7,6 +7,8 @@ from typing import Final
 from events.choices import UNFINISHED, EventStatus, OccasionKind
 from events.models import Occasion
 from events.services.background import TIMES, Background, revision_of
+from events.services.occasions import REMINDED
+from events.services.staff import FAILED
 
 K = OccasionKind
 ALWAYS: Final = frozenset({K.SUCCEEDED, K.FAILED})
@@ -28,7 +30,7 @@ def is_due_still(row: Occasion, behind: Background) -> bool:
         return _reminds(row, behind)
     if kind == K.ESCALATION:
         return event.is_open and event.pk not in behind.seen
-    return event.status == EventStatus.RUNNING
+    return event.status == EventStatus.RUNNING or row.facts.get("about") == FAILED
 
 
 def _was_announced(row: Occasion, behind: Background) -> bool:
@@ -52,7 +54,7 @@ def _says_more(row: Occasion, behind: Background) -> bool:
 
 def _reminds(row: Occasion, behind: Background) -> bool:
     event = row.event
-    if event.status != EventStatus.PENDING or event.revision != revision_of(row):
+    if event.status not in REMINDED or event.revision != revision_of(row):
         return False
     if event.switch_at is None or event.switch_at <= behind.now:
         return False

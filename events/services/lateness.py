@@ -1,5 +1,7 @@
 """What becomes of an event that could not begin in time, and of one for which nobody has chosen a time. Pure.
 
+The table holds twice: for the beginning of its preparation, and, once that is done, for its switchover.
+
 | Planned | Could not begin in time | Then |
 |---|---|---|
 | a risk fix (S0) | whatever the reason | it begins at once |

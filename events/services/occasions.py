@@ -15,6 +15,8 @@ from events.choices import EventStatus, OccasionKind
 from events.models import Event, Occasion
 
 CLUSTER: Final = "default"
+REMINDED: Final = (EventStatus.PENDING, EventStatus.RUNNING)
+"""In progress: one that is prepared, and whose switchover was postponed."""
 SPARED: Final = timedelta(minutes=10)
 """A reminder that would come sooner than this after the announcement, or the change, that it reminds of is left out."""
 
@@ -57,7 +59,7 @@ def note_many(rows: Iterable[Occasion]) -> None:
 
 def reminders(event: Event, now: datetime) -> list[Occasion]:
     """The reminders of the time that the event has now. They are for this revision: after another change they are passed over."""
-    if event.switch_at is None or event.status != EventStatus.PENDING:
+    if event.switch_at is None or event.status not in REMINDED:
         return []
     found = []
     for hours in settings.EVENT_REMINDER_HOURS:

@@ -21,8 +21,9 @@ from django_q.tasks import async_task
 from events.choices import EventStatus, LogLevel, OccasionKind, Phase, StageStatus
 from events.executors import Again, Done, Executor, Failed, Outcome, Step, WaitsForPerson, executor_of
 from events.models import Event, EventLogEntry, EventRun, EventStage, RegionLimit
-from events.services import occasions
+from events.services import occasions, postponing, staff
 from events.services.by import SYSTEM, By
+from events.services.journal import TEXT_LIMIT, hold, note
 from events.services.scheduling import locked
 from portal.patience import patient
 from portal.services import audit
@@ -34,7 +35,6 @@ BELL: Final = timedelta(seconds=10)  # before a worker is asked for once more
 HOLD: Final = timedelta(seconds=5)  # before a region that was full is looked at again
 ATTEMPTS: Final = 5  # steps in a row that leave no result, before the event has failed
 PAUSE: Final = timedelta(seconds=10)  # after a step that broke; doubled from one to the next
-TEXT_LIMIT: Final = 2000
 MOST: Final = 200  # rows that one look handles
 
 
@@ -167,13 +167,21 @@ def enter(lease: Lease, now: datetime) -> Entered | None:
 
 
 def _may_switch(event: Event, lease: Lease, now: datetime) -> bool:
-    """Whether the first stage that clients feel may begin: not before its time, not while the region is full."""
-    if event.switch_at is not None and event.switch_at > now:
+    """Whether the first stage that clients feel may begin: not before its time, too late by policy only, not while the region is full."""
+    assert event.switch_at is not None  # the constraint of the row
+    if event.switch_at > now:
+        _release(lease, event.switch_at)
+        return False
+    judgement = postponing.judge(event, now)
+    if judgement.why:
+        postponing.postpone(event, judgement.why, now)
         _release(lease, event.switch_at)
         return False
     if full := _full_region(event):
         _hold(event, lease, full, now)
         return False
+    if judgement.late:
+        postponing.begin_late(event, judgement.late, now)
     event.switched_at = now
     event.save(update_fields=["switched_at"])
     lease.rows().update(phase=Phase.SWITCH)
@@ -201,14 +209,6 @@ def _hold(event: Event, lease: Lease, reason: str, now: datetime) -> None:
     hold(event, reason)
 
 
-def hold(event: Event, reason: str) -> None:
-    """It does not go on, and says why: once in the log. `event` is locked by the caller."""
-    if event.hold_reason != reason:
-        event.hold_reason = reason
-        event.save(update_fields=["hold_reason"])
-        note(event, reason, LogLevel.WARNING)
-
-
 def no_executor(event: Event) -> str:
     return f"Nobody carries it out: this console has no executor “{event.executor}”."
 
@@ -234,6 +234,7 @@ def store(lease: Lease, entered: Entered, outcome: Outcome, now: datetime) -> bo
         case WaitsForPerson(what):
             EventStage.objects.filter(pk=stage.pk).update(detail=what[:TEXT_LIMIT])
             note(event, f"{stage.name}: waits for a person. {what}")
+            staff.note_waiting(event, stage, what)
         case Done(detail, impact_seconds):
             end_stage(event, stage, detail, impact_seconds, now)
         case Failed(reason):
@@ -341,6 +342,8 @@ def _end(
     if stage:
         facts["stage"] = stage
     occasions.note(event, kind, kind.value, facts=facts)
+    if status == EventStatus.FAILED:
+        staff.note_failed(event, stage)
     audit.record(
         by.user, f"event.{kind.value}", event, measured_seconds=event.measured_seconds, **by.details()
     )
@@ -358,8 +361,3 @@ def current(event: Event) -> EventStage | None:
 
 def _next(event: Event) -> EventStage | None:
     return event.stages.filter(status=StageStatus.WAITING).order_by("position").first()
-
-
-def note(event: Event, message: str, level: LogLevel = LogLevel.INFO) -> None:
-    """One line in the log of the event."""
-    EventLogEntry.objects.create(event=event, level=level, message=message[:TEXT_LIMIT])

@@ -107,8 +107,10 @@ def _groups(limit: int, now: datetime) -> list[list[int]]:
         rows += [row for row in more if row[0] not in known]
     found: dict[tuple[object, ...], list[int]] = {}
     for pk, batch, kind, account, hours in rows:
-        if batch or kind == K.REMINDER:
-            name: tuple[object, ...] = (account, kind, batch or hours)
+        if batch and kind == K.WORK:
+            name: tuple[object, ...] = (kind, batch)  # staff look after all accounts
+        elif batch or kind == K.REMINDER:
+            name = (account, kind, batch or hours)
         else:
             name = (pk,)
         found.setdefault(name, []).append(pk)

@@ -35,6 +35,10 @@ class Account(models.Model):
 
     public_id = models.CharField("account ID", max_length=16, unique=True, default=account_id, editable=False)
     name = models.CharField(max_length=120, unique=True)
+    is_operations = models.BooleanField(
+        "operations", default=False,
+        help_text="Its contacts are told when staff have to do something, whichever account it concerns: O&M work that waits for a person, or has failed.",
+    )  # fmt: skip
     created_at = models.DateTimeField("created", auto_now_add=True)
     members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="accounts")
 

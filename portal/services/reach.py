@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from portal.choices import Category, ChannelKind
-from portal.models import Channel, Contact, Instance, InstanceContact, Membership
+from portal.models import Account, Channel, Contact, Instance, InstanceContact, Membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,14 @@ def reached_by(
         keys = [key for key in known if key in named] if named else of_account.get(one.account_id, [])
         found[one.pk] = [known[key][0] for key in keys if known[key][0].channels]
     return found
+
+
+def operations(category: Category = Category.MAINTENANCE) -> list[Reached]:
+    """Those who are told when staff have to do something: the contacts of the accounts that are marked so, in their order."""
+    accounts = set(Account.objects.filter(is_operations=True).values_list("pk", flat=True))
+    return [
+        reached for reached, wants in _reachable(accounts, category).values() if wants and reached.channels
+    ]
 
 
 def _reachable(accounts: set[int], category: Category) -> dict[int, tuple[Reached, bool]]:

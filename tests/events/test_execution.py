@@ -314,6 +314,122 @@ def test_late_into_a_blackout_is_postponed(script: Scripted, instance: Instance,
     assert "Sale" in Occasion.objects.get(event=event, kind="postponed").facts["why"]
 
 
+# --- Prepared, and late for the switchover ----------------------------------------------------------------------------
+
+
+def prepared(event: Event, planned: datetime) -> Event:
+    """Everything before its switchover is done, and waits for its time."""
+    begin(event)
+    work(event, planned - MINUTE)
+    assert statuses(event) == [St.DONE, St.WAITING, St.WAITING] and told(event) == ["started"]
+    return event
+
+
+@pytest.mark.parametrize(("seconds", "is_told"), [(60, False), (61, True)])
+def test_a_switchover_a_minute_late_is_in_time(
+    script: Scripted, instance: Instance, planned: datetime, seconds: int, is_told: bool
+) -> None:
+    event = prepared(make(instance, planned), planned)
+    now = planned + timedelta(seconds=seconds)
+    work(event, now)
+    assert (event.status, event.switched_at, event.switch_at) == (
+        S.SUCCEEDED,
+        now,
+        now if is_told else planned,
+    )
+    assert told(event) == ["started", *(["postponed"] if is_told else []), "succeeded"]
+
+
+@pytest.mark.parametrize(("minutes", "goes_on"), [(119, True), (120, False)])
+def test_after_an_outage_it_is_switched_over_in_its_window_or_in_the_next_one(
+    script: Scripted, instance: Instance, planned: datetime, minutes: int, goes_on: bool
+) -> None:
+    planned = at_two(planned)
+    window(instance, planned)
+    event = prepared(make(instance, planned, deadline=planned + MINUTE), planned)
+    now, next_day = planned + minutes * MINUTE, planned + timedelta(days=1)
+    work(event, now)
+    occasion = Occasion.objects.get(event=event, kind="postponed")
+    assert (occasion.facts["old"], occasion.facts["by"]) == (planned.isoformat(), "the system")
+    assert "It could not begin in time." in occasion.facts["why"]
+    if goes_on:
+        assert (event.status, event.switched_at, event.switch_at) == (S.SUCCEEDED, now, now)
+        return
+    assert (event.status, event.switch_at, event.switched_at) == (S.RUNNING, next_day, None)
+    assert (event.deadline, event.deferrals) == (next_day, 0)
+    assert occasion.facts["why"].endswith("It stays prepared until then.")
+    assert (
+        "postponed to" in log_of(event) and AuditEntry.objects.filter(action="event.postponed").count() == 1
+    )
+    # The time of old reminders is over, and the new one has its own.
+    reminder = Occasion.objects.filter(event=event, kind="reminder", facts__revision=event.revision).get()
+    assert reminder.due_at == next_day - timedelta(hours=1)
+    work(event, next_day - timedelta(seconds=1))
+    assert event.switched_at is None and script.asked == ["one"]
+    work(event, next_day)
+    assert (event.status, event.switched_at) == (S.SUCCEEDED, next_day)
+
+
+@pytest.mark.parametrize(("late", "status"), [(60, S.SUCCEEDED), (61, S.RUNNING)])
+def test_a_late_switchover_without_a_window(
+    script: Scripted, instance: Instance, planned: datetime, late: int, status: str
+) -> None:
+    event = prepared(make(instance, planned), planned)
+    work(event, planned + late * MINUTE)
+    assert event.status == status
+    if status == S.RUNNING:
+        assert event.switch_at == planned + timedelta(days=1)
+
+
+def test_a_risk_fix_is_switched_over_however_late(
+    script: Scripted, instance: Instance, planned: datetime
+) -> None:
+    planned = at_two(planned)
+    window(instance, planned)
+    event = prepared(make(instance, planned, level=Level.S0), planned)
+    work(event, planned + timedelta(hours=5))
+    assert event.status == S.SUCCEEDED and told(event) == ["started", "postponed", "succeeded"]
+
+
+def test_a_late_switchover_is_kept_out_of_a_blackout(
+    script: Scripted, instance: Instance, planned: datetime
+) -> None:
+    event = prepared(make(instance, planned), planned)
+    Blackout.objects.create(starts_at=planned, ends_at=planned + 30 * MINUTE, reason="Sale")
+    work(event, planned + 5 * MINUTE)
+    assert (event.switched_at, event.switch_at) == (None, planned + timedelta(days=1))
+    assert "Sale" in Occasion.objects.get(event=event, kind="postponed").facts["why"]
+
+
+def test_a_preparation_that_took_too_long_waits_for_the_next_window(
+    script: Scripted, instance: Instance, planned: datetime
+) -> None:
+    planned = at_two(planned)
+    window(instance, planned)
+    script.outcomes = [Again(3 * 60 * MINUTE)]
+    event = make(instance, planned)
+    begin(event)
+    work(event, planned)
+    work(event, planned + 180 * MINUTE)
+    assert (event.status, event.switch_at) == (S.RUNNING, planned + timedelta(days=1))
+    assert statuses(event) == [St.DONE, St.WAITING, St.WAITING]
+
+
+def test_one_that_has_waited_for_its_region_says_so(
+    script: Scripted, world: World, planned: datetime
+) -> None:
+    RegionLimit.objects.create(region="", most=1)
+    one, two = (make(make_instance(world.account, name, region="eu"), planned) for name in ("a", "b"))
+    script.outcomes = [Done(), Again(5 * MINUTE)]
+    for event in (one, two):
+        begin(event)
+        work(event, planned)
+    work(one, planned + 5 * MINUTE)
+    work(two, planned + 5 * MINUTE)
+    why = Occasion.objects.get(event=two, kind="postponed").facts["why"]
+    assert why == "As many switchovers were under way in region eu as there may be at a time (1)."
+
+
 # --- Nobody has chosen ------------------------------------------------------------------------------------------------
 
 
@@ -517,11 +633,20 @@ def test_a_worker_of_before_changes_nothing_that_a_person_has_confirmed(
 
 
 def test_what_nobody_confirms_is_remarked_once(by_hand: Event, staff: User, planned: datetime) -> None:
-    late = planned + timedelta(hours=1)
-    assert execution.overdue(late - timedelta(seconds=1)) == []
-    assert execution.overdue(late) == [by_hand.pk]
-    assert execution.remark_overdue(by_hand.pk, late) and not execution.remark_overdue(by_hand.pk, late)
+    assert execution.overdue(planned - timedelta(seconds=1)) == []
+    assert execution.overdue(planned) == [by_hand.pk]
+    assert execution.remark_overdue(by_hand.pk, planned) and not execution.remark_overdue(by_hand.pk, planned)
     by_hand.refresh_from_db()
-    assert by_hand.hold_reason == "Nobody has confirmed “Prepare”, an hour after the time of the switchover."
-    assert execution.overdue(late) == []
-    assert execution.confirm(By(staff), by_hand, "prepare").hold_reason == ""
+    assert by_hand.hold_reason == "Nobody has confirmed “Prepare”, and the time of the switchover has come."
+    assert execution.overdue(planned) == []
+
+    # The switchover is overdue an hour after it could be confirmed, and so is each stage after it.
+    assert execution.confirm(By(staff), by_hand, "prepare", now=planned).hold_reason == ""
+    for stage, since in ("switch", planned + MINUTE), ("check", planned + timedelta(hours=5)):
+        work(by_hand, since)
+        late = since + timedelta(hours=1)
+        for moment, found in (late - timedelta(seconds=1), False), (late, True):
+            assert (execution.overdue(moment) == [by_hand.pk]) is found
+            assert execution.remark_overdue(by_hand.pk, moment) is found
+        execution.confirm(By(staff), by_hand, stage, now=planned + timedelta(hours=5))
+    assert "Nobody has confirmed “Check”, an hour after it could be done." in log_of(by_hand)

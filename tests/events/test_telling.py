@@ -223,7 +223,12 @@ def test_of_reminders_that_are_due_together_the_last_one_is_told(event: Event, c
 
 
 @pytest.mark.parametrize(
-    "values", [{"status": EventStatus.RUNNING}, {"status": EventStatus.CANCELLED}, {"switch_at": "past"}]
+    "values",
+    [
+        {"status": EventStatus.RUNNING, "revision": 1},
+        {"status": EventStatus.CANCELLED},
+        {"switch_at": "past"},
+    ],
 )
 def test_nobody_is_reminded_of_what_has_begun_or_is_over(
     event: Event, contact: Contact, values: dict[str, Any]

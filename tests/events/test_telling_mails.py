@@ -420,6 +420,7 @@ def test_a_webhook_gets_the_event_as_data(event: Event, account: Account, receiv
         "region": "eu-central", "zone": "", "switch_at": 0, "starts_at": 0, "deadline": 0, "revision": 0,
         "version_from": "", "version_to": "", "impacts": ["transient"], "typical_seconds": 30, "measured_seconds": None,
         "result": "", "old_switch_at": MARCH.isoformat(), "by": "somebody", "why": None, "hours": None,
+        "stage": None, "about": None,
     }  # fmt: skip
     assert data["switch_at"] == MARCH.isoformat()
 
