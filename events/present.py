@@ -119,8 +119,10 @@ class EventView:
 
     @property
     def is_overdue(self) -> bool:
+        """As attention.overdue."""
         event = self.event
-        return event.is_open and (event.switch_at or event.deadline) < self.now
+        stands = event.status == EventStatus.RUNNING and event.hold_reason != ""
+        return (event.is_open or stands) and (event.switch_at or event.deadline) < self.now
 
     @property
     def planned_length(self) -> str:

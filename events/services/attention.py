@@ -47,8 +47,10 @@ def near(now: datetime) -> Q:
 
 
 def overdue(now: datetime) -> Q:
-    """Its time, or the time by which one was to be chosen, has passed, and it has not begun."""
-    return Q(status=EventStatus.PENDING, switch_at__lt=now) | Q(status=EventStatus.WAITING, deadline__lt=now)
+    """Its time, or the time by which one was to be chosen, has passed, and it has not begun or does not go on."""
+    stands = Q(status=EventStatus.RUNNING, switch_at__lt=now) & ~Q(hold_reason="")
+    late = Q(status=EventStatus.PENDING, switch_at__lt=now) | Q(status=EventStatus.WAITING, deadline__lt=now)
+    return late | stands
 
 
 def needing(now: datetime) -> Q:

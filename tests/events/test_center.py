@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from events.choices import EventStatus
 from events.models import Campaign, Event, EventType
+from events.present import EventView
 from events.views import center
 from portal.models import Instance
 from tests.portal.world import World, make_instance
@@ -91,6 +92,23 @@ def events(world: World) -> dict[str, Event]:
 
 PENDING = ("late", "running", "soon", "urgent", "seen", "waiting", "plain", "campaign")
 """In the order of the list: by the switch time, without one by the deadline."""
+
+
+def test_what_does_not_go_on_is_overdue_once_its_time_has_passed(browser: Client, instance: Instance) -> None:
+    now, reason = timezone.now(), "Nobody has confirmed “Prepare”."
+    made = [
+        make_event(
+            instance,
+            status=EventStatus.RUNNING,
+            switch_at=now + timedelta(minutes=minutes),
+            hold_reason=reason_,
+        )
+        for minutes, reason_ in ((-65, reason), (65, reason), (-65, ""))
+    ]
+    assert rows_of(browser, "/events/?needs=overdue") == [made[0].public_id]
+    view, *others = EventView(made[0], now=now), EventView(made[1], now=now), EventView(made[2], now=now)
+    assert view.is_overdue and view.when == "due 65 min ago"
+    assert not any(one.is_overdue for one in others)
 
 
 @pytest.mark.parametrize(
