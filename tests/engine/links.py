@@ -28,7 +28,7 @@ from migrations_app.engine.verify.report import as_text
 from tests.support.notes import expiries_wait
 from tests.support.proxy import FaultProxy
 from tests.support.servers import Server
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 Side = Server | Endpoint | FaultProxy
@@ -110,13 +110,13 @@ class RunningLink:
 
     def wait_caught_up(self, timeout: float = 60) -> None:
         """Until the target has caught up, with nothing left to do, since this call."""
-        reports = id(self.ports.last)
+        before = self.ports.last  # held, so that no later report can be taken for it
 
         def caught_up() -> bool:
             assert self.running, self.told()
             last = self.ports.last
             return (
-                id(last) != reports
+                last is not before
                 and last.caught_up
                 and last.lag_bytes == 0
                 and last.phase is Phase.INCREMENTAL
@@ -142,7 +142,7 @@ class RunningLink:
 
     def result(self, timeout: float = 60) -> LinkResult:
         """How it ended; raises what ended it."""
-        self._thread.join(timeout)
+        self._thread.join(timeout * PATIENCE)
         assert not self.running, f"the link has not ended: {self.told()}"
         if self.error is not None:
             raise self.error
@@ -151,7 +151,7 @@ class RunningLink:
 
     def failure(self, timeout: float = 60) -> EngineError:
         """The error that ended it."""
-        self._thread.join(timeout)
+        self._thread.join(timeout * PATIENCE)
         assert not self.running, f"the link has not ended: {self.told()}"
         assert isinstance(self.error, EngineError), self.error or self._result
         return self.error
@@ -173,7 +173,7 @@ class RunningLink:
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
         self.ports.stop.set()
-        self._thread.join(20)
+        self._thread.join(20 * PATIENCE)
         if kind is None:
             assert not self.running, f"the link does not stop: {self.told()}"
 
@@ -190,6 +190,8 @@ class EngineProcess:
     def __init__(self, folder: Path, *arguments: str | Path, name: str = "engine") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.stdout, self.stderr = folder / f"{name}.out", folder / f"{name}.err"
+        # What earlier ones of this name have said stays in the file; nobody is to take it for what this one says.
+        self._begins = self.stderr.stat().st_size if self.stderr.exists() else 0
         command = [sys.executable, "-m", "migrations_app.engine", *map(str, arguments)]
         with self.stdout.open("wb") as out, self.stderr.open("ab") as err:
             self.popen = subprocess.Popen(
@@ -213,19 +215,20 @@ class EngineProcess:
     def kill(self) -> None:
         """SIGKILL, and gone."""
         self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(10 * PATIENCE)
 
     def signal(self, number: int) -> None:
         self.popen.send_signal(number)
 
     def wait(self, timeout: float = 60) -> int:
         try:
-            return self.popen.wait(timeout)
+            return self.popen.wait(timeout * PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the engine did not end:\n{self.said()}") from None
 
     def said(self) -> str:
-        return self.stderr.read_text(errors="replace")
+        """What this process has written to standard error."""
+        return self.stderr.read_bytes()[self._begins :].decode(errors="replace")
 
     def wait_for_words(self, words: str, timeout: float = 30) -> None:
         """Until standard error says this."""

@@ -110,8 +110,14 @@ def wait_written(*writers: Writer, more: int = 1500) -> None:
     )
 
 
-def settle(ab: RunningLink, ba: RunningLink) -> None:
+def settle(ab: RunningLink, ba: RunningLink, a: Side, b: Side) -> None:
+    """Until what the sources of both links have written so far is applied, and what that has written, too.
+
+    By their offsets: of a write that is just made a link that has caught up does not know yet.
+    """
     for _ in range(2):
+        ab.wait_offset(offsets(a))
+        ba.wait_offset(offsets(b))
         ab.wait_caught_up()
         ba.wait_caught_up()
 
@@ -137,9 +143,9 @@ def check(a: Side, b: Side, *writers: Writer) -> None:
 
 def check_silence(a: Side, b: Side, ab: RunningLink, ba: RunningLink) -> None:
     """What they store of their positions does not go round for ever."""
-    settle(ab, ba)
+    settle(ab, ba, a, b)
     before = offsets(a, b)
-    settle(ab, ba)
+    settle(ab, ba, a, b)
     assert offsets(a, b) - before < 8000
 
 
@@ -161,7 +167,7 @@ def test_two_opposite_links_under_writes_on_both_sides(
         syncs = ab.progress.full_syncs, ba.progress.full_syncs
         with Writer(a, "a") as first, Writer(b, "b") as second:
             wait_written(first, second, more=4000)
-        settle(ab, ba)
+        settle(ab, ba, a, b)
         check(a, b, first, second)
         check_silence(a, b, ab, ba)
         assert (ab.progress.full_syncs, ba.progress.full_syncs) == syncs
@@ -191,7 +197,7 @@ def test_a_full_phase_against_a_link_that_runs(
         before = ab.progress.commands
         with RunningLink(node(b), node(a), name="ba") as ba:
             ba.wait_caught_up()
-            settle(ab, ba)
+            settle(ab, ba, a, b)
             assert ba.progress.keys_done == 2002
             assert ab.progress.commands - before < 50
             for server in nodes(a):
@@ -208,12 +214,12 @@ def test_what_concerns_a_whole_side(side: Callable[[str, int], Side], one: str, 
     assert isinstance(server, Server)
     with both_ways(a, b) as (ab, ba), server.client() as client:
         client.mset({f"before:{number}": number for number in range(300)})
-        settle(ab, ba)
+        settle(ab, ba, a, b)
         syncs = ab.progress.full_syncs, ba.progress.full_syncs
         client.flushall()
         client.mset({f"behind:{number}": number for number in range(300)})
         client.function_load("#!lua name=lib\nredis.register_function('f', function() return 1 end)")
-        settle(ab, ba)
+        settle(ab, ba, a, b)
         for one_node in nodes(cluster):
             assert "lib" in str(one_node.client().function_list())
         assert not client.exists("before:1")
@@ -238,7 +244,7 @@ def test_a_link_that_is_killed_and_started_again(side: Callable[[str, int], Side
                     wait_written(one, two)
                     second.kill()
         with RunningLink(node(b), node(a), name="ba") as ba:
-            settle(ab, ba)
+            settle(ab, ba, a, b)
             assert ba.progress.full_syncs == 0
             check(a, b, one, two)
 
@@ -252,7 +258,7 @@ def test_a_failover_of_a_master(shared: Shared) -> None:
     ):
         with Writer(a, "a") as one, Writer(b, "b") as two:
             wait_written(one, two)
-        settle(ab, ba)
+        settle(ab, ba, a, b)
         replica = a.nodes[3]
         with replica.client() as client:
             client.execute_command("CLUSTER", "FAILOVER")
@@ -260,7 +266,7 @@ def test_a_failover_of_a_master(shared: Shared) -> None:
         a.wait_well()
         with Writer(a, "a2") as three, Writer(b, "b2") as four:
             wait_written(three, four)
-        settle(ab, ba)
+        settle(ab, ba, a, b)
         check(a, b, one, two, three, four)
         assert (ab.progress.full_syncs, ba.progress.full_syncs) == (3, 1)
 
@@ -272,13 +278,13 @@ def test_a_shard_that_is_copied_anew_does_not_clear_the_other_side(side: Callabl
     with both_ways(a, b) as (ab, ba):
         for number in range(300):
             a.set(f"key:{number}", number)
-        settle(ab, ba)
+        settle(ab, ba, a, b)
         before = ba.progress.commands
         with node(a).client() as client:
             client.flushall()  # of one master
             client.set("{" + _tag_at(a, node(a)) + "}", "new")
         wait_for(lambda: ab.progress.full_syncs == 4, 30, ab.told)
-        settle(ab, ba)
+        settle(ab, ba, a, b)
         assert ba.progress.commands - before < 20
         assert_equal(node(a), b)
 
@@ -294,7 +300,7 @@ def test_links_in_a_row_pass_everything_on(side: Callable[[str, int], Side], sha
         bc.wait_caught_up()
         with Writer(a, "a") as one, Writer(b, "b") as two:
             wait_written(one, two)
-        settle(ab, bc)
+        settle(ab, bc, a, b)
         check(b, c, one, two)
 
 
@@ -318,6 +324,7 @@ def test_names_that_are_not_known_are_looked_for(side: Callable[[str, int], Side
                 pipe.incr(key)
                 pipe.execute()
         b.set("behind", 1)
+        ba.wait_offset(offsets(b))
         ba.wait_caught_up()
         assert a.client().mget("left:{out}", "passed:{on}", "behind") == [None, b"1", b"1"]
         assert ba.progress.reconnects == 0
@@ -367,29 +374,29 @@ def test_a_repaired_key_does_not_come_back(side: Callable[[str, int], Side]) -> 
     with both_ways(a, b) as (ab, ba):
         for number in range(20):
             a.set(f"key:{number}", number)
-        settle(ab, ba)
+        settle(ab, ba, a, b)
         ba.stop()
         b.set("key:1", "wrong")
         with RunningLink(node(b), node(a), name="other", phases=Phases.FULL_INCREMENTAL) as other:
             other.wait_caught_up()
             a.set("key:1", "right")
             b.set("key:1", "wrong")
-            settle(ab, other)
+            settle(ab, other, a, b)
             a.set("key:2", "right")
-            settle(ab, other)
+            settle(ab, other, a, b)
             with b.holder(slot_of("key:3")).client() as client, client.pipeline(transaction=True) as pipe:
                 # Wrong without that the other link brings it to A.
                 pipe.set("switchyard:origin:ab:{key:3}", node(a).info("replication")["master_replid"])
                 pipe.set("key:3", "wrong")
                 pipe.execute()
-            settle(ab, other)
+            settle(ab, other, a, b)
             before = other.progress.commands
             repairer = Repairer(endpoint(node(a)), endpoint(node(b)), "ab")
             try:
                 assert repairer.repair(0, b"key:3").outcome is Repaired.WRITTEN
             finally:
                 repairer.close()
-            settle(ab, other)
+            settle(ab, other, a, b)
             assert b.get("key:3") == b"3"
             assert other.progress.commands == before
 
