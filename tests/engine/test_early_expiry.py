@@ -22,7 +22,7 @@ from .links import RunningLink, assert_equal
 from .test_faults import Slow
 
 KEYS = [f"session:{number}" for number in range(40)]
-SHORT_MS = 1200
+SHORT_MS = 2500  # a machine that is not busy renews them within a tenth of it
 
 
 @pytest.fixture(params=[False, True], ids=["kept", "naive"])
@@ -127,9 +127,11 @@ def test_relative_expiries_do_not_grow_with_the_lag(
         wait_for(lambda: client.time()[0] > began + 3, 10)
         proxy.accept()
         link.settle(source, target)
+        there = target.client()
         for key in sorted(client.keys("*")):
-            left, wanted = target.client().pttl(key), client.pttl(key)
-            assert abs(left - wanted) < 500, (key, left, wanted)
+            # The target is asked between two answers of the source, however long that takes.
+            most, left, least = client.pttl(key), there.pttl(key), client.pttl(key)
+            assert least - 500 < left < most + 500, (key, most, left, least)
 
 
 def test_a_key_that_really_expires_goes_when_the_source_says_so(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,16 +185,28 @@ def test_a_file_that_changes(tmp_path: Path) -> None:
 # --- links ------------------------------------------------------------------------------------------------------------
 
 
-def clock(server: Server) -> float:
-    seconds, micros = server.client().time()
-    return float(seconds) + float(micros) / 1e6
+def pace(
+    server: Server,
+    seconds: float,
+    *question: str,
+    count: Callable[[Any], int] = lambda reply: int(reply or 0),
+) -> float:
+    """By how much the answer of a server grows per second, over that time by its clock.
 
+    Both are asked in one step: what this process does not get to in between is not in it.
+    """
+    with server.client() as client:
 
-def pace(count: Callable[[], int], server: Server, seconds: float) -> float:
-    """By how much `count` grows per second, over that time by the clock of a server."""
-    begin, before = clock(server), count()
-    wait_for(lambda: clock(server) >= begin + seconds, seconds + 10)
-    now, after = clock(server), count()
+        def look() -> tuple[float, int]:
+            with client.pipeline(transaction=True) as pipe:
+                pipe.execute_command("TIME").execute_command(*question)
+                (whole, micros), reply = pipe.execute()
+            return float(whole) + float(micros) / 1e6, count(reply)
+
+        begin, before = look()
+        now, after = wait_for(
+            lambda: (seen := look())[0] >= begin + seconds and seen, seconds + 10, interval=0.1
+        )
     return (after - before) / (now - begin)
 
 
@@ -203,9 +216,9 @@ def test_a_full_phase_keeps_its_rate_and_changes_it(redis_server: Callable[..., 
     source.client().execute_command("DEBUG", "POPULATE", 60_000, "key", 100)
     with RunningLink(source, target, limit=Rate(2000)) as link, target.client() as client:
         wait_for(lambda: client.dbsize() > 500, 20, link.told)
-        assert pace(client.dbsize, target, 5) == pytest.approx(2000, rel=0.05)
+        assert pace(target, 5, "DBSIZE") == pytest.approx(2000, rel=0.05)
         link.ports.limit = Rate(6000)
-        assert pace(client.dbsize, target, 3) == pytest.approx(6000, rel=0.12)
+        assert pace(target, 3, "DBSIZE") == pytest.approx(6000, rel=0.12)
         link.ports.limit = UNLIMITED
         link.settle(source, target)
         assert link.progress.full_syncs == 1
@@ -226,7 +239,7 @@ def test_a_stream_keeps_its_rate_and_stops_at_once(pair: tuple[Server, Server]) 
             return int(target_client.get("counter") or 0)
 
         wait_for(lambda: counted() > 200, 20, link.told)
-        assert pace(counted, target, 5) == pytest.approx(1000, rel=0.05)
+        assert pace(target, 5, "GET", "counter") == pytest.approx(1000, rel=0.05)
         assert link.stop(5).progress.reconnects == 0
     with RunningLink(source, target) as link:
         link.settle(source, target)
@@ -256,7 +269,9 @@ def test_a_source_with_little_patience_is_not_held_back_by_a_limit(
             for number in range(8):
                 client.set(f"more:{number}", os.urandom(MB))
             wait_for(lambda: link.progress.bytes_in > 24 * MB, 20, link.told)
-            received = pace(lambda: int(target.info("stats")["total_net_input_bytes"]), target, 3)
+            received = pace(
+                target, 3, "INFO", "stats", count=lambda stats: int(stats["total_net_input_bytes"])
+            )
             assert received == pytest.approx(64 * KB, rel=0.1)
             link.ports.limit = UNLIMITED
             link.settle(source, target)

@@ -254,13 +254,14 @@ def test_each_kind_of_change_arrives(pair: tuple[Server, Server]) -> None:
     source, target = pair
     one, other = source.client(), source.client(db=5)
     one.mset({f"k{n}": n for n in range(50)})
-    one.set("renewed", 1, px=1500)
-    one.set("kept", 1, px=1500)
-    one.set("passes", 1, px=1500)
+    # Long enough for a busy machine to scan all keys and to come back to these.
+    one.set("renewed", 1, px=5000)
+    one.set("kept", 1, px=5000)
+    one.set("passes", 1, px=5000)
     with following(source, target) as link:
         settle(link)
-        one.expire("renewed", 5000)
-        one.persist("kept")
+        assert one.expire("renewed", 5000)
+        assert one.persist("kept")
         one.delete("k1")
         one.rename("k2", "renamed")
         one.move("k3", 5)
@@ -520,14 +521,14 @@ def test_an_expiry_that_is_renewed_while_the_target_stands_still(pair: tuple[Ser
     """The target lets the key go in time; when it goes on, it gets it back."""
     source, target = pair
     client = source.client()
-    client.set("renewed", "v", px=2500)
-    client.set("passes", "v", px=2500)
+    client.set("renewed", "v", px=4000)
+    client.set("passes", "v", px=4000)
     with following(source, target) as link:
         settle(link)
         target.pause()
         try:
-            client.expire("renewed", 5000)
-            pass_time(client, 3000)
+            assert client.expire("renewed", 5000)
+            pass_time(client, 4500)
         finally:
             target.resume()
         wait_for(lambda: target.client().get("renewed") == b"v", 20, link.told)

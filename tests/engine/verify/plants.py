@@ -11,7 +11,7 @@ Command = tuple[str | int | bytes, ...]
 
 LONG = b"v" * 200
 COUNT = 500  # elements of LONG: more than is read whole
-LATER = int(time.time() * 1000) + 3_600_000
+LATER = int(time.time() * 1000) + 24 * 3_600_000  # whenever in a run of all tests it is used
 
 
 @dataclass(frozen=True)
