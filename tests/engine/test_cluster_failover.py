@@ -109,13 +109,14 @@ def test_a_failover_by_hand(source: Server, cluster: Cluster) -> None:
 def test_a_master_dies_in_the_full_phase(source: Server, cluster: Cluster) -> None:
     fill(source)
     with source.client() as client:
-        client.config_set("rdb-key-save-delay", 500)  # microseconds
+        client.config_set("rdb-key-save-delay", 3000)  # microseconds: six seconds for all
     try:
         with RunningLink(source, cluster.nodes[1]) as link:
             wait_for(lambda: cluster.keys() > 100, 30, link.told)
-            kill(cluster, cluster.nodes[0])
             with source.client() as client:
-                client.config_set("rdb-key-save-delay", 0)
+                client.config_set("rdb-key-save-delay", 0)  # of the next snapshot
+            assert link.progress.phase is Phase.FULL
+            kill(cluster, cluster.nodes[0])
             link.wait_caught_up()
             assert link.progress.full_syncs > 1
             link.stop()
@@ -141,7 +142,7 @@ def test_replicas_that_do_not_confirm_hold_the_position(source: Server, cluster:
             for number in range(5):
                 client.set("a", number)
             wait_for(lambda: "cluster.replicas_behind" in link.ports.events, 20, link.told)
-            assert cluster.execute("a", "GET", "a") == b"4"  # the link goes on
+            wait_for(lambda: cluster.execute("a", "GET", "a") == b"4", 20, link.told)  # the link goes on
             stored = _stored(cluster)
         finally:
             replica.resume()
@@ -161,7 +162,7 @@ def test_a_master_that_comes_back_empty_is_noticed(source: Server) -> None:
             link.wait_until(Phase.INCREMENTAL)
             for number in range(200):
                 client.set(f"key:{number}", number)
-            link.wait_caught_up()
+            settle(link, source, cluster)
             lost.restart(kill=True)  # without persistence
             cluster.wait_well()
             client.set("more", 1)

@@ -335,7 +335,7 @@ def test_a_slot_whose_mark_is_gone_is_noticed(source: Server, cluster: Cluster) 
             link.wait_until(Phase.INCREMENTAL)
             for number in range(200):
                 client.set(f"key:{number}", number)
-            link.wait_caught_up()
+            settle(link, source, cluster)
             link.stop()
         keeper = cluster.holder(slot_of("switchyard:checkpoint:test"))
         for node in cluster.holders():  # as after a failover to a replica that knew nothing

@@ -398,7 +398,7 @@ def test_the_retry_time_changes_while_it_tries_again(
 def test_a_source_that_is_no_port_at_all(pair: tuple[Server, Server]) -> None:
     """With a patient start the link goes on trying for the retry time."""
     with RunningLink(
-        Endpoint(host="127.0.0.1", port=free_port()), pair[1], patient_start=True, retry_seconds=1.0
+        Endpoint(host="127.0.0.1", port=free_port()), pair[1], patient_start=True, retry_seconds=3.0
     ) as link:
         assert link.failure().id == "link.retry_time_exceeded"
         assert link.progress.reconnects >= 2

@@ -41,7 +41,10 @@ def test_a_running_link_notices_it_when_it_comes_back(pair: tuple[Server, Server
     source.client().set("key", "value")
     with RunningLink(source, target) as link:
         link.settle(source, target)
-        target.client().flushall()
-        target.client().client_kill_filter(_type="normal", skipme=True)
+        # In one step: the link must not write its position again in between.
+        with target.client().pipeline(transaction=True) as pipe:
+            pipe.flushall()
+            pipe.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            pipe.execute()
         with pytest.raises(FullResyncNeeded):
             link.result()

@@ -218,6 +218,7 @@ def test_what_is_published_is_heard(shared: Shared) -> None:
             hearing.psubscribe("*")
             hearing.ssubscribe("shard")
             heard: list[tuple[bytes, bytes]] = []
+            subscribed: set[str] = set()
 
             def listen() -> list[tuple[bytes, bytes]]:
                 while message := hearing.get_message(timeout=0.05) or hearing.get_sharded_message(
@@ -225,9 +226,11 @@ def test_what_is_published_is_heard(shared: Shared) -> None:
                 ):
                     if message["type"] in ("pmessage", "smessage"):
                         heard.append((message["channel"], message["data"]))
+                    else:
+                        subscribed.add(message["type"])
                 return heard
 
-            listen()
+            wait_for(lambda: not listen() and len(subscribed) == 2, 20, lambda: str(subscribed))
             client.publish("__sentinel__:hello", "10.0.0.1,26379")
             client.publish("news", "one")
             client.execute_command("SPUBLISH", "shard", "two")

@@ -58,7 +58,12 @@ class Sentinel:
 
     def _start(self) -> None:
         self._process = Process([self._binary, self._file, "--sentinel"], self.dir / "log", cwd=self.dir)
-        wait_for(self._answers, 20, lambda: self._process.tail(), ignore=(redis.ConnectionError,))
+        wait_for(
+            self._answers,
+            20,
+            lambda: self._process.tail(),
+            ignore=(redis.ConnectionError, redis.TimeoutError),
+        )
 
     def _answers(self) -> bool:
         with self.client() as client:
