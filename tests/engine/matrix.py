@@ -253,7 +253,7 @@ def stage(
         if phase != INCREMENTAL:
             scene.before.hook = scene.slow
         if folder is None:
-            scene.link = stack.enter_context(RunningLink(scene.before, scene.behind, name=NAME, timeout=1.5))
+            scene.link = stack.enter_context(RunningLink(scene.before, scene.behind, name=NAME, timeout=3.0))
         else:
             scene.process = stack.enter_context(start(folder, scene, *extra))
         scene.wait_in_phase()

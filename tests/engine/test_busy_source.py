@@ -15,7 +15,8 @@ from .conftest import QUICK
 from .links import RunningLink, assert_equal, full_counts
 
 KEYS = 400
-DELAY = 8000  # microseconds for each key of a snapshot: a bit more than three seconds for all
+DELAY = 12_000  # microseconds for each key of a snapshot: about five seconds for all
+TIMEOUT = 3.0  # of the links. Meanwhile the source says once a second that it is there; a busy machine may be late with it
 
 
 def saving(client: redis.Redis) -> bool:
@@ -40,7 +41,7 @@ def test_while_it_saves_for_itself(
         client.execute_command(command)
         wait_for(lambda: saving(client), 10)
         client.config_set("rdb-key-save-delay", 0)  # for the next child
-        with RunningLink(source, target, timeout=1.5) as link:
+        with RunningLink(source, target, timeout=TIMEOUT) as link:
             link.wait_caught_up()
             assert (link.progress.full_syncs, link.progress.reconnects) == (1, 0), link.told()
             client.set("behind", 1)
@@ -57,9 +58,9 @@ def test_while_another_link_is_in_its_full_phase(redis_server: ServerFactory, ve
             client.set(f"key:{number}", "x" * 20_000)
         if source.version >= (6,):
             client.config_set("rdb-key-save-delay", DELAY)
-        with RunningLink(source, one, name="one", timeout=2.0) as first:
+        with RunningLink(source, one, name="one", timeout=TIMEOUT) as first:
             wait_for(lambda: full_counts(source)[0] == 1, 20, first.told)
-            with RunningLink(source, other, name="other", timeout=2.0) as second:
+            with RunningLink(source, other, name="other", timeout=TIMEOUT) as second:
                 client.set("meanwhile", 1)
                 for link, goal in ((first, one), (second, other)):
                     link.wait_caught_up()

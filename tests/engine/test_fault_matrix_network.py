@@ -57,8 +57,9 @@ def test_every_fault_meets_every_phase() -> None:
 
 def noticed(scene: Stage) -> Callable[[], bool]:
     """Whether the link has let go of a connection since this call."""
-    before = scene.link.progress.reconnects
-    return lambda: scene.link.progress.reconnects > before or Phase.RETRYING in scene.link.ports.phases
+    ports = scene.link.ports
+    before, retries = ports.last.reconnects, ports.phases.count(Phase.RETRYING)
+    return lambda: ports.last.reconnects > before or ports.phases.count(Phase.RETRYING) > retries
 
 
 def drop_connection(scene: Stage) -> None:
