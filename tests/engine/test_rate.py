@@ -203,10 +203,14 @@ def pace(
                 (whole, micros), reply = pipe.execute()
             return float(whole) + float(micros) / 1e6, count(reply)
 
-        begin, before = look()
-        now, after = wait_for(
-            lambda: (seen := look())[0] >= begin + seconds and seen, seconds + 10, interval=0.1
-        )
+        looks = [look()]
+
+        def over() -> bool:
+            looks.append(look())
+            return looks[-1][0] >= looks[0][0] + seconds
+
+        wait_for(over, seconds + 10, interval=0.1)
+    (begin, before), (now, after) = looks[0], looks[-1]
     return (after - before) / (now - begin)
 
 
