@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from django.db import OperationalError, connection, transaction
+
+from migrations_app.models import Link, LinkProgress, MigrationTask
 from tests.migrations_app.clusters import Cluster
 from tests.support.process import children_of, descendants_of, describe
 from tests.support.wait import wait_for
@@ -31,6 +34,35 @@ def alive(pid: int) -> bool:
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def freeze(pids: Callable[[], list[int]]) -> None:
+    """SIGSTOP to these processes, at a moment when none of them holds a lock in the database that all others would wait for."""
+    while True:
+        for pid in pids():
+            kill(pid, signal.SIGSTOP)
+        wait_for(lambda: all(state_of(pid) in "TtZ" for pid in pids()), 5, "they run on")
+        if not _is_locked():
+            return
+        for pid in pids():
+            kill(pid, signal.SIGCONT)
+
+
+def _is_locked() -> bool:
+    """Whether a write of ours would have to wait. SQLite has one lock, PostgreSQL one for each row."""
+    lite = connection.vendor == "sqlite"
+    try:
+        if lite:
+            connection.cursor().execute("PRAGMA busy_timeout = 0")
+        with transaction.atomic():
+            for model in (MigrationTask, Link, LinkProgress):
+                list(model.objects.select_for_update(nowait=True, of=("self",)).all())
+    except OperationalError:
+        return True
+    finally:
+        if lite:
+            connection.cursor().execute("PRAGMA busy_timeout = 20000")
+    return False
 
 
 def descriptors(pid: int) -> int:
@@ -104,8 +136,7 @@ class Machine(Cluster):
 
     def freeze(self) -> None:
         """SIGSTOP to every process, as when a virtual machine is suspended."""
-        for pid in self.processes():
-            kill(pid, signal.SIGSTOP)
+        freeze(self.processes)
 
     def thaw(self) -> None:
         for pid in self.processes():

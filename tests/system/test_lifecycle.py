@@ -14,7 +14,7 @@ from migrations_app.services import links, tasks
 from tests.support.fixtures import ServerFactory
 from tests.support.proxy import FaultProxy
 from tests.support.servers import Server
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE, wait_for
 
 from .cases import Case
 from .conftest import SOURCE, MakeMachine, MakeProxy
@@ -65,7 +65,7 @@ def test_a_full_phase_that_repeats_is_counted_from_its_beginning(
     source, target = sides
     with source.client() as client:
         client.config_set("rdbcompression", "no")
-    fill_databases(source, db0=200, db1=1500, db2=300, db3=100)
+    fill_databases(source, db0=200, db1=3000, db2=300, db3=100)
     proxy: FaultProxy = fault_proxy(source)
     case = Case(source, target, source_proxy=proxy, databases=[0, 2])
     counters = Counters(case)
@@ -88,21 +88,21 @@ def test_a_full_phase_that_repeats_is_counted_from_its_beginning(
     counters.look()
     assert counters.wrong == []
     row = case.progress
-    assert (row.keys_done, row.keys_total, row.keys_skipped, row.percent) == (500, 500, 1600, 100)
+    assert (row.keys_done, row.keys_total, row.keys_skipped, row.percent) == (500, 500, 3100, 100)
     assert row.databases == {"0": 200, "2": 300}
     assert case.stop() == S.COMPLETED
 
 
 def test_a_stop_in_the_full_phase(shared_machine: Machine, sides: tuple[Server, Server]) -> None:
     """Within seconds; the task counts as stopped early, and resuming it begins anew."""
-    fill_databases(sides[0], db0=3000)
+    fill_databases(sides[0], db0=8000)
     case = Case(*sides)
     slow(case, SLOW)
     case.start()
     case.wait(lambda: case.status == S.FULL and case.progress.keys_done > 20, 20)
     began = time.monotonic()
     assert case.stop() == S.STOPPED
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 6 * PATIENCE
     case.nothing_more_arrives()
     slow(case, 0)
     case.resume()
@@ -125,7 +125,7 @@ def test_a_stop_while_it_tries_again(
     case.wait(lambda: case.status == S.RETRYING, 20)
     began = time.monotonic()
     assert case.stop() == S.COMPLETED
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 6 * PATIENCE
     case.nothing_more_arrives()
 
 
@@ -229,7 +229,8 @@ def test_nothing_grows_over_many_runs(shared_machine: Machine, sides: tuple[Serv
     assert after[0] <= before[0] + 3
     assert after[1] <= before[1] + 3000
     assert case.task.log.count() - lines == 30, "resumed, started and failed, ten times"
-    assert not OrmQ.objects.exists()
+    # The link may have been asked for twice; whoever comes second finds nothing to do, a moment after the failure.
+    wait_for(lambda: not OrmQ.objects.exists(), 20, "messages are left")
 
 
 def _size(machine: Machine) -> tuple[int, int]:

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from django.db import OperationalError, transaction
 
 from migrations_app.choices import SpeedClass, TaskStatus
 from migrations_app.demo.writer import Writer, check_audit
-from migrations_app.models import Inspection, Link, LinkProgress, MigrationTask
+from migrations_app.models import Inspection
 from migrations_app.services import tasks
 from portal.choices import Origin
 from portal.errors import Conflict
@@ -58,8 +57,8 @@ def test_paused_under_a_writer_and_resumed(shared_machine: Machine, sides: tuple
 def test_paused_in_the_full_phase(shared_machine: Machine, sides: tuple[Server, Server]) -> None:
     source, target = sides
     with source.client() as client:
-        client.mset({f"key:{number}": "x" * 100 for number in range(3000)})
-        client.config_set("rdb-key-save-delay", 2000)
+        client.mset({f"key:{number}": "x" * 100 for number in range(8000)})
+        client.config_set("rdb-key-save-delay", 2000)  # a quarter of a minute for all
     case = Case(source, target)
     case.start()
     case.wait(lambda: case.status == S.FULL and case.progress.keys_done > 20, 20)
@@ -162,7 +161,7 @@ def test_a_released_task_is_fenced(machine: MakeMachine, sides: tuple[Server, Se
     case.wait_until_following()
     worker = case.worker
     with writing(source):
-        freeze(replication, case)  # so that nobody else takes the link over
+        replication.freeze()  # so that nobody else takes the link over
         with source.client() as client:
             client.set("after:freeze", 1)
         # The lease runs out, so the pause is settled although the worker does not answer.
@@ -187,20 +186,6 @@ def test_a_released_task_is_fenced(machine: MakeMachine, sides: tuple[Server, Se
     for action in (tasks.resume_task, tasks.start_task, tasks.stop_task, tasks.pause_task):
         with pytest.raises(Conflict):
             action(None, case.row())
-
-
-def freeze(machine: Machine, case: Case) -> None:
-    """SIGSTOP to all of it, at a moment when none of its processes holds a lock in the database that we would wait for."""
-    while True:
-        machine.freeze()
-        try:
-            with transaction.atomic():
-                for model in (MigrationTask, Link, LinkProgress):
-                    list(model.objects.select_for_update(nowait=True, of=("self",)).all())
-        except OperationalError:
-            machine.thaw()
-        else:
-            return
 
 
 def settled(case: Case) -> bool:
@@ -264,8 +249,8 @@ def test_a_change_in_the_full_phase_waits_for_its_end(
     """To reconnect at once would mean to copy everything again."""
     source = redis_server("redis-7.0", config=SOURCE, password="of-the-source")
     with source.client() as client:
-        client.mset({f"key:{number}": "x" * 100 for number in range(3000)})
-        client.config_set("rdb-key-save-delay", 2000)
+        client.mset({f"key:{number}": "x" * 100 for number in range(6000)})
+        client.config_set("rdb-key-save-delay", 2000)  # twelve seconds for all
     case = SelfHosted(source, redis_server("redis-7.0"))
     case.start()
     case.wait(lambda: case.status == S.FULL and case.progress.keys_done > 20, 20)

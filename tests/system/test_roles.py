@@ -52,8 +52,8 @@ class AcrossCase(Case):
 def test_revoked_in_the_full_phase(shared_machine: Machine, sides: tuple[Server, Server]) -> None:
     source, target = sides
     with source.client() as client:
-        client.mset({f"key:{number}": "x" * 100 for number in range(3000)})
-        client.config_set("rdb-key-save-delay", 2000)
+        client.mset({f"key:{number}": "x" * 100 for number in range(8000)})
+        client.config_set("rdb-key-save-delay", 2000)  # a quarter of a minute for all
     case = AcrossCase(source, target)
     case.start()
     case.wait(lambda: case.status == S.FULL and case.progress.keys_done > 20, 20)

@@ -27,11 +27,11 @@ from tests.engine.links import assert_audit, assert_equal, full_counts
 from tests.migrations_app.clusters import Story, database
 from tests.support.postgres import Postgres
 from tests.support.servers import Server
-from tests.support.wait import wait_for
+from tests.support.wait import PATIENCE, wait_for
 
 from .cases import wait_until_applied
 from .conftest import MakeMachine
-from .machines import Machine, alive, kill
+from .machines import Machine, alive, freeze, kill
 from .watch import OneWriter
 
 BOTH = pytest.mark.parametrize("url", ["sqlite", "postgresql"], indirect=True)
@@ -79,7 +79,8 @@ def test_sigterm_hands_the_link_over_to_the_other_machine(story: Story, machine:
         for leaving, other in ((first, second), (second, first)):
             epoch, began = story.link.epoch, time.monotonic()
             assert leaving.stop() == 0
-            assert time.monotonic() - began < 8
+            assert time.monotonic() - began < 8 * PATIENCE
+            assert "cluster.worker_killed" not in leaving.log, "it has not ended by itself"
             story.wait_until_following(after_epoch=epoch, seconds=15)
             assert owner_is(story, other)
             assert leaving.processes() == []
@@ -92,7 +93,7 @@ def test_sigterm_hands_the_link_over_to_the_other_machine(story: Story, machine:
 def test_sigterm_in_the_full_phase(story: Story, machine: MakeMachine) -> None:
     """The other machine begins the full phase anew and completes it."""
     with story.source.client() as client:
-        client.config_set("rdb-key-save-delay", 2000)
+        client.config_set("rdb-key-save-delay", 6000)  # twelve seconds for all
     first, second = machine(), machine()
     story.start()
     with under_load(story):
@@ -136,7 +137,7 @@ def test_a_frozen_worker_writes_nothing_after_its_successor_has_begun(
         story.wait_until_following()
         machine()
         epoch, frozen = story.link.epoch, story.worker
-        kill(frozen, signal.SIGSTOP)
+        freeze(lambda: [frozen])
         story.wait_until_following(after_epoch=epoch, seconds=40)
         assert story.worker != frozen
         written = watch.writes[epoch]
@@ -209,11 +210,13 @@ def test_the_database_goes_away_for_some_seconds(
             with under_load(story):
                 story.wait_until_following()
                 connections["default"].close()
+                began = time.monotonic()
                 server.stop()
                 until = time.monotonic() + seconds
                 _still_copies(story, until)
                 server.start()
                 story.wait_until_following(seconds=40)
+                away = time.monotonic() - began
                 _takes_messages(story, machine)
                 async_task("time.sleep", 0)
                 wait_for(
@@ -222,7 +225,7 @@ def test_the_database_goes_away_for_some_seconds(
             assert story.progress.full_syncs == 1
             for cluster in (machine, jobs):
                 assert "Traceback" not in cluster.log, cluster.log[-5000:]
-                assert cluster.log.count("unreachable") < 5 * (seconds + 5)
+                assert cluster.log.count("unreachable") < 5 * (away + 5)
                 assert cluster.stop() == 0
         finally:
             machine.close()
@@ -294,8 +297,9 @@ def test_the_clock_of_leases_is_that_of_the_database(
     story.start()
     with under_load(story) as watch:
         story.wait_until_following()
+        began = time.time()
         wrong = machine(env=an_hour_ahead(tmp_path))
-        assert _log_is_ahead(wrong)
+        assert _log_is_ahead(wrong, began)
         _wait_for_renewals(story, 2)
         assert story.link.epoch == 1
         assert right.stop() == 0
@@ -314,9 +318,10 @@ def test_the_clock_of_leases_is_that_of_the_database(
     assert watch.epochs == [1, 2, 3]
 
 
-def _log_is_ahead(machine: Machine) -> bool:
-    """Whether the wrong clock is really at work."""
-    return time.strftime("%Y-%m-%dT%H", time.gmtime(time.time() + 3600)) in machine.log
+def _log_is_ahead(machine: Machine, began: float) -> bool:
+    """Whether the wrong clock is really at work, in what was written since."""
+    hours = {time.strftime("%Y-%m-%dT%H", time.gmtime(at + 3600)) for at in (began, time.time())}
+    return any(hour in machine.log for hour in hours)
 
 
 def _wait_for_renewals(story: Story, count: int) -> None:
