@@ -25,7 +25,7 @@ from migrations_app.services import tasks
 from portal.models import Account, Instance
 from portal.redis_control import EndpointParams
 from portal.services import instances
-from tests.support.process import Process, children_of, descendants_of
+from tests.support.process import Process, children_of, descendants_of, is_gone
 from tests.support.servers import Server
 from tests.support.tasks import prechecked
 from tests.support.wait import wait_for
@@ -122,11 +122,16 @@ class Cluster:
         return self
 
     def kill(self) -> None:
-        """As if the power had gone."""
-        for pid in [self.main, *descendants_of(self.main)]:
+        """As if the power had gone: when this returns, nothing of it does anything any more."""
+        if not self.process.alive:  # its number may be another's
+            self.process.end()
+            return
+        pids = [self.main, *descendants_of(self.main)]
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.end()
+        wait_for(lambda: all(map(is_gone, pids)), 10, "they were killed and are not gone")
 
     @property
     def log(self) -> str:

@@ -84,23 +84,41 @@ class Process:
 
 def children_of(pid: int) -> list[int]:
     """Direct children, zombies included; empty where there is no /proc."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # The name in parentheses may hold anything, so read on from the last one.
-            if int(entry.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(entry.parent.name))
-    return found
+    return _families().get(pid, [])
 
 
 def descendants_of(pid: int) -> list[int]:
+    """Parents before their children. From one look at all processes: meanwhile those go on, and are to be caught in the middle of it."""
+    families = _families()
     found: list[int] = []
     queue = [pid]
     while queue:
-        below = children_of(queue.pop())
+        below = families.get(queue.pop(), [])
         found += below
         queue += below
     return found
+
+
+def is_gone(pid: int) -> bool:
+    """Whether it does nothing any more; somebody may still have to reap it."""
+    try:
+        return _fields(Path(f"/proc/{pid}/stat"))[0] == "Z"
+    except OSError:
+        return True
+
+
+def _families() -> dict[int, list[int]]:
+    """Process → its children."""
+    found: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            found.setdefault(int(_fields(entry)[1]), []).append(int(entry.parent.name))
+    return found
+
+
+def _fields(stat: Path) -> list[str]:
+    """From the state on. The name in parentheses before it may hold anything, so read on from the last one."""
+    return stat.read_text().rpartition(")")[2].split()
 
 
 def describe(pid: int) -> str:
