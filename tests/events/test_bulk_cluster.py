@@ -18,6 +18,7 @@ from events.services.by import SYSTEM
 from portal.models import Account, AuditEntry
 from tests.migrations_app.clusters import NewCluster, database, new_clusters
 from tests.support.bulk_events import many_events
+from tests.support.process import is_gone
 from tests.support.wait import wait_for
 
 EVENTS = 5000
@@ -39,10 +40,16 @@ def test_each_row_exactly_once_although_workers_are_killed(new_cluster: NewClust
     def now() -> BulkChange:
         return BulkChange.objects.get(pk=change.pk)
 
-    def kill_worker() -> None:
-        """Whoever has it, in the middle of what it does; and the time passes that its lease lasts."""
-        owner = now().owner
-        os.kill(int(owner.split(":")[1]), signal.SIGKILL)
+    def owner_from(reached: int) -> str:
+        """Whoever has it, once it has come so far; both from one look, as it goes on."""
+        change = now()
+        return change.owner if change.done >= reached else ""
+
+    def kill_worker(owner: str) -> None:
+        """In the middle of what it does; and the time passes that its lease lasts."""
+        pid = int(owner.split(":")[1])
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: is_gone(pid))
         BulkChange.objects.filter(pk=change.pk, owner=owner).update(
             lease_until=timezone.now() - timedelta(seconds=1)
         )
@@ -51,22 +58,20 @@ def test_each_row_exactly_once_although_workers_are_killed(new_cluster: NewClust
         SYSTEM, BulkAction.TO_TIME, Event.objects.all(), {"at": timezone.now() + timedelta(days=6)}
     )
     assert (change.status, change.total) == (BulkStatus.PLANNING, EVENTS)
-    wait_for(lambda: now().owner, 60, lambda: cluster.log[-3000:], interval=0.02)
-    kill_worker()
+    kill_worker(wait_for(lambda: owner_from(0), 60, lambda: cluster.log[-3000:]))
     wait_for(lambda: now().status == BulkStatus.PLANNED, 120, lambda: cluster.log[-3000:])
     assert bulk.counts(change) == bulk.Counts(planned=EVENTS)
     assert not Event.objects.exclude(revision=0).exists()
 
     bulk.apply(SYSTEM, now())
     for reached in (1000, 3000):
-        wait_for(
-            lambda: now().done >= reached and now().owner,  # noqa: B023 - of this round
+        owner = wait_for(
+            lambda: owner_from(reached),  # noqa: B023 - of this round
             90,
             lambda: cluster.log[-3000:],
-            interval=0.02,
         )
+        kill_worker(owner)
         assert now().status == BulkStatus.APPLYING, "too fast to be killed in the middle"
-        kill_worker()
     wait_for(lambda: now().status == BulkStatus.DONE, 120, lambda: cluster.log[-3000:])
 
     assert bulk.counts(change) == bulk.Counts(done=EVENTS)

@@ -159,14 +159,14 @@ def test_one_that_is_killed_while_it_tells_is_followed_by_another(
 @pytest.mark.timeout(300)
 def test_workers_of_a_real_cluster_are_killed_again_and_again(shared: World, new_cluster: NewCluster) -> None:
     in_inboxes(shared)
-    found = publish(shared, 150)
-    kills = 0
-    while (before := told()) < len(found):
-        cluster = new_cluster()
+    found = publish(shared, 500)  # ten chunks, so that there is time to kill it before the last one
+    for _ in range(3):
+        before, cluster = told(), new_cluster()
         wait_until_more_are_told(before, cluster)
         cluster.kill()  # while it tells the next ones
-        kills += 1
-    assert kills > 1
+        assert told() < len(found), "too fast to be killed in the middle"
+    cluster = new_cluster()
+    wait_for(lambda: told() == len(found), 60, lambda: cluster.log[-3000:])
     counted = Counter(Notification.objects.values_list("contact__name", "occasion"))
     assert set(counted.values()) == {1}
     assert len(counted) == 2 * len(found)
