@@ -329,7 +329,10 @@ def test_now_starts_the_preparation_at_once(event: Event, path: str, engineer: C
 def test_the_next_window_is_the_one_that_was_shown(
     event: Event, path: str, world: World, engineer: Client
 ) -> None:
-    windows.set_window(world.user("operator"), world.instance, range(7), time(2), time(4), "Europe/Berlin")
+    # Half a day away: what is offered in a window that is open moves on with the clock.
+    hour = timezone.now().astimezone(BERLIN).hour + 12
+    opens, closes = time(hour % 24), time((hour + 2) % 24)
+    windows.set_window(world.user("operator"), world.instance, range(7), opens, closes, "Europe/Berlin")
     shown = links.offers(event).window
     assert shown is not None
     page = text_of(engineer.get(path))
