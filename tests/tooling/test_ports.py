@@ -63,6 +63,8 @@ def test_a_port_that_somebody_without_a_lease_listens_on_is_left_out() -> None:
     with socket.socket() as stranger:
         with Leaseholder(1) as leased:
             (port,) = leased
+            # As the servers bind: connections of an earlier run may still be in TIME_WAIT.
+            stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             stranger.bind((LOOPBACK, port))
             stranger.listen()
         with Leaseholder(40) as others:
