@@ -55,8 +55,9 @@ def test_expiries_are_far_and_exact_to_the_millisecond(filled):
     server, _ = filled
     connection = client(server.url)
     for number, when in enumerate(FAR_MS):
+        before = time.time() * 1000
         left = connection.pttl(f"corner:ttl:far:{number}")
-        assert abs(time.time() * 1000 + left - when) < 2000
+        assert before - 2000 < when - left < time.time() * 1000 + 2000
     assert connection.pttl("corner:ttl:taken-off") == -1
 
 
@@ -145,15 +146,17 @@ def test_large_keys_have_their_sizes(filled):
 def test_the_same_seed_makes_the_same_data(embedded):
     fills = []
     now = int(time.time() * 1000)
+    began = time.monotonic()
     for seed in (1, 1, 2):
         fill(
             embedded.url, keys=6000, seed=seed, big_value_bytes=0, large_elements=100, now_ms=now, flush=True
         )
         fills.append([values(embedded.url, db) for db in (0, 15)])
+    # Some expiries are given as what is left of them: they differ by the time between the two fills.
+    took = time.monotonic() - began + 1  # the server's clock is read by the second
     for first, second, third in zip(*fills, strict=True):
-        # Some expiries are given as what is left of them: they differ by the time between the two fills.
-        assert differences(first, second, seconds=20) == []
-        assert len(differences(first, third, seconds=20)) > 100
+        assert differences(first, second, seconds=took) == []
+        assert len(differences(first, third, seconds=took)) > 100
 
 
 def test_databases_hold_different_values_under_the_same_names(embedded):
@@ -170,18 +173,20 @@ def test_a_full_fill_is_quick_and_takes_little_memory(redis_server, version):
     server = redis_server(version)
     # VmHWM: getrusage's figure begins with what the parent had before exec.
     program = (
-        "import sys; from migrations_app.demo.dataset import main; code = main(sys.argv[1:]);"
+        "import sys, time; from migrations_app.demo.dataset import main; code = main(sys.argv[1:]);"
+        "print(time.process_time());"
         "print([line for line in open('/proc/self/status') if line.startswith('VmHWM')][0].split()[1]); sys.exit(code)"
     )
-    began = time.monotonic()
     run = subprocess.run(
         [sys.executable, "-c", program, server.url, "--flush"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=220,
         check=True,
     )
-    assert time.monotonic() - began < 30
+    # Of the processor, as others may be using it too: by the fill, and by the server for it.
+    used = server.info("cpu")
+    assert float(run.stdout.splitlines()[-2]) + used["used_cpu_user"] + used["used_cpu_sys"] < 30
     assert "220000 keys on" in run.stdout
     assert int(run.stdout.splitlines()[-1]) < 64 * 1024, "kilobytes, with a value of 64 MB among the data"
     assert client(server.url).strlen("archive:2026:orders.tar") == 64 * 2**20
