@@ -38,8 +38,9 @@ VICTIMS = (
     "pusher",
     "guard",
 )
-KEYS = 3000
+KEYS = 5000
 SLOW = 2000  # microseconds that the source takes for each key of the snapshot
+IN_FULL = 1500  # a kill falls before so many writes of the full phase; what recovers from the kill before it takes its time, too
 
 
 class Killer:
@@ -150,7 +151,7 @@ def test_whoever_is_killed_the_link_goes_on_by_itself(
                 full_syncs = full_counts(source)[0]
             if number < in_full:
                 story.wait(lambda: phase_of(target, story) == "full", 30, "no full phase")
-                killer.wait_for_writes(choose.randrange(KEYS // 2))
+                killer.wait_for_writes(choose.randrange(IN_FULL))
                 before = phase_of(target, story)
                 killer.kill("worker" if victim == "pusher" else victim)  # which would let the phase go on
                 hit[before if before == phase_of(target, story) else "between"] += 1
