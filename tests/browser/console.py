@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
+from zoneinfo import ZoneInfo
 
 from portal import keys
 from tests.support.ports import LOOPBACK, free_port
@@ -31,6 +33,15 @@ users.create_superuser(seed["admin"], "", seed["password"])
 for name in seed["people"]:
     create_account(None, f"Account of {name}", owner=users.create_user(name, "", seed["password"]))
 """
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def hour_of_window() -> int:
+    """By the clock of Berlin, at which a window of two hours may begin that is hours away now, and that no change of clocks touches.
+
+    In a window that is open the next possible moment is not its begin, and moves on with the clock.
+    """
+    return 20 if 5 <= datetime.now(BERLIN).hour < 15 else 10
 
 
 class Console:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.sync_api import TimeoutError as NothingCame
 from playwright.sync_api import expect
 
 from .conftest import NewVisitor
-from .console import Console
+from .console import BERLIN, Console, hour_of_window
 from .test_pages import PHONE, faults_of
 from .test_verification import DESK, look
 
@@ -33,7 +32,7 @@ now = timezone.now().replace(microsecond=0)
 sessions = make_instance(account, "shop-sessions", host="10.20.0.4", zone="eu-central-1a")
 cart = make_instance(account, "cart-of-the-customers-in-central-europe-and-beyond-the-alps")
 stock = make_instance(account, "stock", region="us-east")
-set_window(None, account, [0, 1, 2, 3, 4, 5, 6], time(2), time(4), "Europe/Berlin")
+set_window(None, account, [0, 1, 2, 3, 4, 5, 6], time({hour}), time({hour} + 2), "Europe/Berlin")
 ConnectionTemplate.objects.create(account=account, name="Sessions, direct", host="10.20.0.4")
 campaign = Campaign.objects.create(name="Out of rack 14", type=EventType.objects.get(code="instance-migration"))
 make_event(sessions, campaign=campaign)
@@ -48,14 +47,13 @@ for position, words in enumerate(("Request resources", "Synchronize data", "Swit
 EventLogEntry.objects.create(event=done, message="The new node answers.")
 make_event(stock, "instance-migration", switch_at=now - timedelta(days=40), result="The replica did not come up.", **(past | dict(status=EventStatus.FAILED, finished_at=now - timedelta(days=40))))
 """
-BERLIN = ZoneInfo("Europe/Berlin")
 
 
 @pytest.mark.timeout(240)
 def test_from_the_prompt_to_another_time_and_the_history(
     visitor: NewVisitor, console: Console, picture: Callable[..., None]
 ) -> None:
-    console.run(SEED.format(name="elena"))
+    console.run(SEED.format(name="elena", hour=hour_of_window()))
     elena = visitor("elena", viewport=DESK, reduced_motion="reduce")
     page = elena.page
     faults: list[str] = []
@@ -104,7 +102,11 @@ def test_from_the_prompt_to_another_time_and_the_history(
 
     page.get_by_role("link", name="Reschedule").click()
     page.get_by_label("At a time of your choice").check()
-    wanted = (datetime.now(BERLIN) + timedelta(hours=40)).replace(minute=30)
+    page.wait_for_load_state()  # from here on the scripts hear of what is entered
+    # In between 24 and 48 hours, which is before the deadline, and not in the window at whatever hour this runs.
+    tomorrow = datetime.now(BERLIN) + timedelta(days=1)
+    wanted = tomorrow.replace(hour=16, minute=30)
+    wanted += timedelta(days=wanted < tomorrow)
     page.get_by_label("Date and time").fill(wanted.strftime("%Y-%m-%dT%H:%M"))
     page.get_by_label("Date and time").blur()
     consequence = page.locator("#consequence")
@@ -182,7 +184,8 @@ def test_from_the_prompt_to_another_time_and_the_history(
 
 @pytest.mark.timeout(180)
 def test_the_same_way_without_scripts_on_a_phone(visitor: NewVisitor, console: Console) -> None:
-    console.run(SEED.format(name="emil"))
+    hour = hour_of_window()
+    console.run(SEED.format(name="emil", hour=hour))
     emil = visitor("emil", java_script_enabled=False, viewport=PHONE)
     page = emil.page
     prompt = page.get_by_role("dialog")
@@ -201,7 +204,7 @@ def test_the_same_way_without_scripts_on_a_phone(visitor: NewVisitor, console: C
     page.get_by_role("button", name="Choose this time").click()
     expect(page.locator(".messages")).to_contain_text("The switchover is planned for")
     expect(page.locator("#live")).not_to_contain_text("not chosen yet")
-    expect(page.locator(".messages")).to_contain_text("02:00 CE")
+    expect(page.locator(".messages")).to_contain_text(f"{hour}:00 CE")
 
     page.goto("/events/history/")
     page.get_by_label("Search events").fill("replica did")

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from .conftest import NewVisitor
-from .console import Console
+from .console import Console, hour_of_window
 from .test_pages import COLOURS, DESK, PHONE, RULES, faults_of, violations
 
 SEED = """
@@ -33,7 +33,7 @@ contact = make_contact(account, "Night shift", time_zone="Europe/Berlin")
 now = timezone.now().replace(microsecond=0)
 sessions = make_instance(account, "shop-sessions", host="10.20.0.4", zone="eu-central-1a")
 cart = make_instance(account, "cart-of-the-customers-in-central-europe-and-beyond-the-alps")
-set_window(None, account, [0, 1, 2, 3, 4, 5, 6], time(2), time(4), "Europe/Berlin")
+set_window(None, account, [0, 1, 2, 3, 4, 5, 6], time({hour}), time({hour} + 2), "Europe/Berlin")
 made = {{
     "pending": make_event(sessions, switch_at=now + timedelta(hours=30, minutes=7)),
     "chosen": make_event(cart, "minor-version", switch_at=None, version_from="7.2.5", version_to="7.2.8"),
@@ -52,7 +52,7 @@ open({file!r}, "w").write(json.dumps({{name: links.link_for(event, contact) for 
 @pytest.fixture(scope="module")
 def paths(console: Console, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     file = tmp_path_factory.mktemp("links") / "paths.json"
-    console.run(SEED.format(file=str(file)))
+    console.run(SEED.format(file=str(file), hour=hour_of_window()))
     found: dict[str, str] = json.loads(Path(file).read_text())
     return found
 

@@ -12,7 +12,9 @@ from .console import ADMIN, Console
 from .test_verification import DESK, look
 
 SEED = """
-from datetime import time
+from datetime import time, timedelta
+from zoneinfo import ZoneInfo
+from django.utils import timezone
 from portal.models import Account
 from portal.services.windows import set_window
 from tests.events.conftest import make_contact
@@ -20,7 +22,9 @@ from tests.portal.world import make_instance
 
 account = Account.objects.get(name="Account of hedda")
 set_window(None, account, [0, 1, 2, 3, 4, 5, 6], time(2), time(4), "Europe/Berlin")
-make_contact(account, "On call", quiet_from=time(0, 0), quiet_to=time(23, 59), time_zone="Europe/Berlin")
+now = timezone.now().astimezone(ZoneInfo("Europe/Berlin"))
+quiet = [(now + timedelta(hours=hours)).time().replace(second=0, microsecond=0) for hours in (-3, 3)]
+make_contact(account, "On call", quiet_from=quiet[0], quiet_to=quiet[1], time_zone="Europe/Berlin")
 for number in range(3):
     make_instance(account, f"orders-{number}", version=f"6.2.{number + 12}", edition="redis", region="eu-publish", zone=f"rack-{number}")
 make_instance(account, "orders-by-address", version="6.2.7", edition="redis", region="eu-publish", host="10.20.0.9")

@@ -54,6 +54,7 @@ def test_across_accounts(
     page.goto("/migrations/")
     page.get_by_role("button", name="Create task").first.click()
     page.locator("[name=source-origin][value=account]").check()
+    page.wait_for_load_state()  # from here on the scripts hear of what is entered
     page.get_by_label("Account ID of the owner").first.fill(hers)
     page.get_by_label("Role name").first.fill("parcels-writer")
     page.keyboard.press("Tab")

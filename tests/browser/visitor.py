@@ -133,8 +133,10 @@ class Visitor:
     def stop(self) -> None:
         """The task whose page is open, by its button and the question."""
         self.page.get_by_role("link", name="Stop…").click()
+        button = self.page.get_by_role("button", name="Stop the task")
+        expect(button).to_be_visible()  # the way to the question is not the one that is waited for
         with self.page.expect_navigation():
-            self.page.get_by_role("button", name="Stop the task").click()
+            button.click()
 
     # --- What they see ------------------------------------------------------------------------------------------------
 
@@ -159,5 +161,8 @@ class Visitor:
 
 def option(choice: Locator, name: str) -> str:
     """The text of the entry of a selection that begins with this name."""
+    choice.page.wait_for_load_state(
+        "domcontentloaded"
+    )  # the entries are read as they are, with no waiting for more
     texts: list[str] = choice.locator("option").all_inner_texts()
     return next(text for text in texts if text.startswith(f"{name} "))
