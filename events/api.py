@@ -131,6 +131,7 @@ class TypeOut(Schema):
     advice: str
     needs_proxy: bool
     shows_versions: bool
+    same_major: bool
     notice_hours: int
     may_change: bool
     may_cancel: bool
@@ -157,7 +158,7 @@ class CampaignOut(Schema):
 
 
 class FilterIn(In):
-    """Everything that is given must hold; {} is every instance."""
+    """Everything that is given must hold."""
 
     edition: Literal["", "redis", "valkey"] = ""
     version: str = Field("", description="6.2 is 6.2 and 6.2.14, not 6.20.")
@@ -165,6 +166,7 @@ class FilterIn(In):
     account: str = Field("", description="ID or name.")
     name: str = Field("", description="Part of the name or of the ID.")
     proxy: bool = Field(False, description="Only instances that have a proxy.")
+    everything: bool = Field(False, description="All instances: needed where there is no condition.")
 
 
 class PublishIn(In):

@@ -28,7 +28,7 @@ EVENT: Final = (
     "result",
 )  # fmt: skip
 TYPE: Final = (
-    "code", "name", "level", "cause", "impacts", "advice", "needs_proxy", "shows_versions", "notice_hours", "may_change", "may_cancel",
+    "code", "name", "level", "cause", "impacts", "advice", "needs_proxy", "shows_versions", "same_major", "notice_hours", "may_change", "may_cancel",
     "preparation_seconds", "impact_seconds", "open_days", "max_deferrals", "max_deferral_days", "executor", "is_active",
 )  # fmt: skip
 

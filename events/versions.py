@@ -22,6 +22,11 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(found)
 
 
+def same_major(text: str, other: str) -> bool:
+    """Of the same first number: 7.2 and 7.4, but not 6.2 and 7.2. Versions that are not known are of none."""
+    return bool(numbers(text)) and numbers(text)[:1] == numbers(other)[:1]
+
+
 def is_later(text: str, than: str) -> bool:
     """7.2.10 is later than 7.2.9, and 7.2.1 than 7.2."""
     return numbers(text) > numbers(than)

@@ -50,6 +50,7 @@ class PublishForm(StyledForm):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
     proxy = forms.BooleanField(label="Only instances that have a proxy", required=False)
+    everything = forms.BooleanField(label="All instances of all accounts", required=False)
     instances = forms.CharField(
         label="IDs of instances",
         required=False,
@@ -129,6 +130,8 @@ class PublishForm(StyledForm):
         data = super().clean() or self.cleaned_data
         if data.get("choose_by") == "list" and not data.get("instances", "").strip():
             self.add_error("instances", "Enter the ID of at least one instance.")
+        if data.get("choose_by") == "filter" and not any(data.get(name) for name in (*FILTERS, "everything")):
+            self.add_error("everything", "Choose a condition above, or tick this if all instances are meant.")
         return data
 
     def draft(self) -> Draft:
@@ -137,7 +140,7 @@ class PublishForm(StyledForm):
         by_filter = data["choose_by"] == "filter"
         return Draft(
             type=self.kind,
-            instances=Selection(**{name: data[name] for name in FILTERS}) if by_filter else self._ids(),
+            instances=self._selection() if by_filter else self._ids(),
             level=data["level"],
             switch_at=data["switch_at"],
             stagger=timedelta(minutes=data["stagger"] or 0),
@@ -151,6 +154,11 @@ class PublishForm(StyledForm):
             name=data["campaign"],
             description=data["description"],
         )
+
+    def _selection(self) -> Selection:
+        """Where there is a condition, it holds, whatever else is ticked."""
+        given = {name: self.cleaned_data[name] for name in FILTERS}
+        return Selection(**given, everything=not any(given.values()))
 
     def _ids(self) -> list[str]:
         return [one for one in re.split(r"[\s,;]+", self.cleaned_data["instances"]) if one]

@@ -32,6 +32,7 @@ class Migration(migrations.Migration):
                 ('has_switchover', models.BooleanField(default=True)),
                 ('needs_proxy', models.BooleanField(default=False, help_text='Only for instances that have a proxy.')),
                 ('shows_versions', models.BooleanField(default=False, help_text='Current and target version are shown, with the release notes.')),
+                ('same_major', models.BooleanField(default=False, help_text='The target is of the major version that the instance has, as of a minor update.', verbose_name='same major version')),
                 ('notice_hours', models.PositiveIntegerField(default=72, help_text='Notice of a maintenance event (S1), in hours.')),
                 ('may_change', models.BooleanField(default=True, verbose_name='time may be changed')),
                 ('may_cancel', models.BooleanField(default=False)),

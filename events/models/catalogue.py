@@ -29,6 +29,9 @@ class EventType(models.Model):
     shows_versions = models.BooleanField(
         default=False, help_text="Current and target version are shown, with the release notes."
     )
+    same_major = models.BooleanField(
+        "same major version", default=False, help_text="The target is of the major version that the instance has, as of a minor update."
+    )  # fmt: skip
     notice_hours = models.PositiveIntegerField(
         default=72, help_text="Notice of a maintenance event (S1), in hours."
     )

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from events import rules
+from events import rules, versions
 from events.choices import EventStatus, LogLevel, OccasionKind, Phase, StageStatus
 from events.executors import executor_of, known
 from events.models import Event, EventRun, EventStage
@@ -89,11 +89,22 @@ def _reason_to_wait(event: Event) -> str:
         return steps.no_executor(event)
     if event.instance_id is None:
         return ""
+    if there := _has_the_version(event):
+        return there
     # The row of the instance is the lock: of two that begin at the same moment the second one sees the first.
     Instance.objects.select_for_update().filter(pk=event.instance_id).first()
     running = Event.objects.filter(instance=event.instance_id, status=EventStatus.RUNNING)
     other = running.select_related("type").exclude(pk=event.pk).first()
     return f"Waits for {other.type.name} ({other.public_id}) to end." if other else ""
+
+
+def _has_the_version(event: Event) -> str:
+    """Another event may have come first: nothing is updated to what is there already, and nothing goes back to an earlier version."""
+    assert event.instance is not None
+    now = event.instance.proxy_version if event.type.needs_proxy else event.instance.version
+    if not event.version_to or not versions.numbers(now) or versions.is_later(event.version_to, now):
+        return ""
+    return f"The version is {now} already, and {event.version_to} is not later: it is not begun. Cancel it, or publish another one."
 
 
 def _start(event: Event, judgement: lateness.Judgement, now: datetime) -> None:

@@ -53,6 +53,8 @@ CAUTIONS: Final = {
     "no_contact": "Nobody is told: no contact who can be reached",
     "raw_address": "The endpoint is an IP address",
     "version_unknown": "The current version is not known",
+    "no_target": "The target version is not said",
+    "other_version": "Another event changes the version as well",
     "same_type": "An event of this type is open already",
     "waits": "It waits for another event of the instance",
     "no_window": "No place in a maintenance window: a time must be chosen",
@@ -200,6 +202,18 @@ def _instance_refusal(terms: Terms, row: Row) -> ServiceError | None:
             id="event.version_not_newer",
             field="version_to",
         )
+    if (
+        terms.type.same_major
+        and row.version_to
+        and known
+        and not versions.same_major(row.version_to, row.version_from)
+    ):
+        return Invalid(
+            f"{row.instance.name} has version {row.version_from}, and {row.version_to} is another major version. {NOTHING}",
+            advice="Publish it as a major version upgrade.",
+            id="event.version_not_minor",
+            field="version_to",
+        )
     return None
 
 
@@ -306,9 +320,14 @@ def _warnings(terms: Terms, row: Row, known: Known) -> Iterator[Caution]:
         yield Caution(
             "version_unknown", f"Its version is not known, so that {row.version_to} may not be later."
         )
+    if terms.type.shows_versions and not row.version_to:
+        yield Caution("no_target", "Its target version is not said: its owner reads that it is not known.")
     for other in known.unfinished:
         if other.type_id == terms.type.pk:
             yield Caution("same_type", f"An event of this type is open already: {other.public_id}.")
+        if row.version_to and other.version_to and other.of_proxy == terms.type.needs_proxy:
+            text = f"Another event takes it to {other.version_to}: {other.public_id}. The one that comes second is not begun if its target is no later by then."
+            yield Caution("other_version", text)
     planned = [one.planned for one in known.unfinished if one.planned is not None]
     if row.switch_at is not None:
         other_one = rules.waits_for(terms.facts(known.instance, row.switch_at), row.switch_at, planned)

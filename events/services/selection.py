@@ -28,7 +28,7 @@ SEARCH: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """All instances of the fleet for which everything holds that is given. Empty: all of the fleet."""
+    """All instances of the fleet for which everything holds that is given."""
 
     edition: str = ""
     version: str = ""
@@ -40,6 +40,8 @@ class Selection:
     """Part of the name or of the ID of the instance."""
     proxy: bool = False
     """Only those that have a proxy."""
+    everything: bool = False
+    """All of the fleet: said, so that a form that was sent empty, or a condition that was forgotten, is not taken for it."""
 
     @property
     def words(self) -> list[str]:
@@ -79,7 +81,8 @@ class Selection:
         return rows.order_by("name", "pk")
 
 
-FILTERS: Final = tuple(one.name for one in fields(Selection))
+FILTERS: Final = tuple(one.name for one in fields(Selection) if one.name != "everything")
+"""The conditions."""
 Chosen = Selection | Sequence[str]
 """A filter, or the IDs of instances in the order in which they are switched over."""
 
@@ -87,7 +90,7 @@ Chosen = Selection | Sequence[str]
 def keys_of(chosen: Chosen, account: Account | None = None) -> list[tuple[int, str]]:
     """Primary key and region of each instance, in their order. `account`: only of this one.
 
-    Raises NotFound for an ID that is not there, Invalid (`event.no_instance`, `event.too_many`).
+    Raises NotFound for an ID that is not there, Invalid (`event.no_condition`, `event.no_instance`, `event.too_many`).
     """
     found = _of_filter(chosen, account) if isinstance(chosen, Selection) else _of_list(chosen, account)
     if not found:
@@ -108,6 +111,13 @@ def keys_of(chosen: Chosen, account: Account | None = None) -> list[tuple[int, s
 
 
 def _of_filter(selection: Selection, account: Account | None) -> list[tuple[int, str]]:
+    if not selection.values():
+        raise Invalid(
+            f"The filter has no condition. {NOTHING}",
+            advice="Name a condition, or say that all instances are meant.",
+            id="event.no_condition",
+            field="instances",
+        )
     rows = selection.rows()
     if account is not None:
         rows = rows.filter(account=account)

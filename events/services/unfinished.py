@@ -18,6 +18,8 @@ class Unfinished:
     type_id: int
     planned: Planned | None
     """None while a time is to be chosen."""
+    version_to: str = ""
+    of_proxy: bool = False
 
 
 def unfinished_of(instances: Iterable[Instance]) -> dict[int, list[Unfinished]]:
@@ -31,5 +33,7 @@ def unfinished_of(instances: Iterable[Instance]) -> dict[int, list[Unfinished]]:
             ends = row.switch_at + timedelta(seconds=row.switch_seconds)
             name = f"{row.type.name} ({row.public_id})"
             planned = Planned(name, row.starts_at or row.switch_at, ends)
-        found.setdefault(row.instance_id, []).append(Unfinished(row.public_id, row.type_id, planned))
+        found.setdefault(row.instance_id, []).append(
+            Unfinished(row.public_id, row.type_id, planned, row.version_to, row.type.needs_proxy)
+        )
     return found

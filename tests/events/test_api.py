@@ -150,6 +150,9 @@ class TestPublishing:
     def test_a_token_for_one_account_reaches_no_other(self, world: World) -> None:
         ask = asker(world.user("admin"), world.account)
         answer = ask("post", "/events", {"type": "switchover", "filter": {}, "campaign": "All"})
+        assert (answer.status_code, answer.json()["id"]) == (422, "event.no_condition")
+        everything = {"everything": True}
+        answer = ask("post", "/events", {"type": "switchover", "filter": everything, "campaign": "All"})
         assert answer.status_code == 201
         assert [event.account for event in Event.objects.all()] == [world.account]
         foreign = {"type": "switchover", "instances": [world.other_instance.public_id]}

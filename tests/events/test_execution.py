@@ -182,6 +182,29 @@ def test_an_event_that_nobody_can_carry_out_says_so(instance: Instance, planned:
     assert event.log.count() == 1  # said once
 
 
+@pytest.mark.parametrize(
+    ("code", "there", "target", "status"),
+    [
+        ("minor-version", {"version": "7.2.4"}, "7.2.5", S.RUNNING),
+        ("minor-version", {"version": "7.2.5"}, "7.2.5", S.PENDING),
+        ("minor-version", {"version": "8.0.1"}, "7.2.5", S.PENDING),
+        ("minor-version", {"version": ""}, "7.2.5", S.RUNNING),
+        ("minor-version", {"version": "8.0.1"}, "", S.RUNNING),
+        ("proxy-version", {"version": "7.2.5", "proxy_version": "2.8"}, "2.9", S.RUNNING),
+        ("proxy-version", {"version": "7.2.5", "proxy_version": "2.9"}, "2.9", S.PENDING),
+    ],
+)
+def test_nothing_is_updated_to_a_version_that_is_no_later_by_then(
+    instance: Instance, planned: datetime, code: str, there: dict[str, str], target: str, status: EventStatus
+) -> None:
+    event = make_event(instance, code, switch_at=planned, executor="simulated", version_to=target)
+    Instance.objects.update(**there)
+    assert begin(event) == status
+    assert ("is not later: it is not begun" in event.hold_reason) is (status == S.PENDING)
+    begin(event)
+    assert event.log.filter(message__contains="is not later").count() == (status == S.PENDING)
+
+
 # --- Two at a time ----------------------------------------------------------------------------------------------------
 
 

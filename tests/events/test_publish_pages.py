@@ -46,7 +46,7 @@ def entered(code: str = "instance-migration", **values: str) -> dict[str, str]:
     kind = EventType.objects.get(code=code)
     first = {
         "type": code, "choose_by": "filter", "level": kind.level, "cause": kind.cause, "executor": "manual", "may_change": "on",
-        "step": "preview",
+        "step": "preview", "everything": "on",
     }  # fmt: skip
     return first | values
 
@@ -117,6 +117,7 @@ def test_what_was_entered_comes_back_to_be_changed(client: Client, instance: Ins
     ("values", "sentence"),
     [
         ({"switch_at": "2020-01-01T02:00"}, "left out"),
+        ({"everything": ""}, "Choose a condition above, or tick this if all instances are meant."),
         ({"choose_by": "list"}, "Enter the ID of at least one instance."),
         ({"choose_by": "list", "instances": "r-nowhere1"}, "There is no instance r-nowhere1."),
         ({"region": "nowhere"}, "Select a valid choice"),

@@ -350,7 +350,10 @@ class TestRefusals:
             ("7.2.4", "7.2.5", ""),
             ("7.2.9", "7.2.10", ""),
             ("7.2", "7.2.1", ""),
-            ("7.2.4", "8", ""),
+            ("7.2.4", "7.4", ""),
+            ("7.2.4", "8", "event.version_not_minor"),
+            ("6.2.14", "7.2.5", "event.version_not_minor"),
+            ("7", "8", "event.version_not_minor"),
             ("7.2.4", "7.2.4", "event.version_not_newer"),
             ("7.2.0", "7.2", "event.version_not_newer"),
             ("7.2.4", "7.2", "event.version_not_newer"),
@@ -364,6 +367,19 @@ class TestRefusals:
         assert (row.refusal.id if row.refusal else "") == refusal
         assert (row.version_from, row.version_to) == (current, target)
         assert ("version_unknown" in [one.id for one in row.warnings]) == (not current)
+
+    def test_a_filter_without_a_condition_is_not_everything(self, instance: Instance) -> None:
+        for code, selection in (("event.no_condition", Selection()), ("", Selection(everything=True))):
+            if not code:
+                assert len(plan_of(Draft(kind(), selection), MONDAY).rows) == Instance.objects.count()
+                continue
+            with pytest.raises(Invalid) as error:
+                plan_of(Draft(kind(), selection), MONDAY)
+            assert error.value.id == code and "Nothing was published." in error.value.message
+
+    def test_only_a_minor_update_keeps_the_major_version(self, instance: Instance) -> None:
+        Instance.objects.update(version="6.2.14")
+        assert not only(plan_of(draft(instance, code="major-version", version_to="7.2.5"), MONDAY)).refusal
 
     def test_no_proxy_no_event_of_the_proxy(self, instance: Instance, staff: User) -> None:
         wanted = draft(instance, code="proxy-version", version_to="2.9.0")
@@ -408,7 +424,7 @@ class TestRefusals:
                 plan_of(Draft(kind(), nothing), MONDAY)
 
     def test_what_a_token_for_one_account_reaches(self, world: World) -> None:
-        both = Draft(kind(), Selection(), account=world.account)
+        both = Draft(kind(), Selection(everything=True), account=world.account)
         assert [row.instance for row in plan_of(both, MONDAY).rows] == [world.instance]
         with pytest.raises(NotFound):
             plan_of(Draft(kind(), [world.other_instance.public_id], account=world.account), MONDAY)
@@ -504,6 +520,16 @@ class TestWarnings:
         assert "waits" not in self.ids(instance, switch_at=at + 3 * HOUR)
         row = only(plan_of(draft(instance, switch_at=at), MONDAY))
         assert other.public_id in row.warnings[-1].text
+
+    def test_versions(self, instance: Instance) -> None:
+        Instance.objects.update(version="6.2.14", proxy_version="2.8")
+        assert "no_target" in self.ids(instance, code="minor-version")
+        assert "no_target" not in self.ids(instance, code="switchover")
+        make_event(instance, "proxy-version", version_to="2.9")
+        assert "other_version" not in self.ids(instance, code="minor-version", version_to="6.2.20")
+        make_event(instance, "major-version", version_to="7.0.15")
+        assert "other_version" in self.ids(instance, code="minor-version", version_to="6.2.20")
+        assert "other_version" in self.ids(instance, code="proxy-version", version_to="2.10")
 
     def test_the_same_work_twice(self, instance: Instance) -> None:
         make_event(instance)

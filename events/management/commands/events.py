@@ -288,6 +288,7 @@ def _chosen(ids: list[str] | None, filters: list[str] | None) -> Chosen:
     for text in filters or ():
         name, sign, value = text.partition("=")
         if text == "all":
+            values["everything"] = True
             continue
         if not sign or name not in FILTERS or not value or name in values:
             raise Invalid(
