@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import smtplib
 from collections.abc import Mapping
 from contextlib import suppress
 from email.message import EmailMessage
 from email.mime.text import MIMEText
 from email.utils import parseaddr
+from typing import Final
 
 from django.conf import settings
 from django.core.mail import EmailMultiAlternatives, get_connection
@@ -16,6 +18,9 @@ from django.template.loader import render_to_string
 from portal.delivery.errors import NotSent
 from portal.delivery.links import absolute
 from portal.models import Delivery
+
+ABOUT: Final = re.compile(r"(\w+):([a-z]+-\w+):")
+"""The begin of an occasion that is about a thing with an ID: `event:ev-7w8k27tn:published`."""
 
 
 def send(delivery: Delivery) -> None:
@@ -30,6 +35,8 @@ def send(delivery: Delivery) -> None:
         "Message-ID": f"<{told.public_id}.{delivery.pk}@{domain}>",
         "Auto-Submitted": "auto-generated",
     }
+    if thread := _thread(told.occasion, domain):
+        headers |= {"In-Reply-To": thread, "References": thread}
     if told.urgent:
         headers |= {"X-Priority": "1", "Importance": "high"}
     message = EmailMultiAlternatives(
@@ -62,6 +69,15 @@ def send(delivery: Delivery) -> None:
         raise NotSent(f"The mail server answered {error.smtp_code} {_text(error.smtp_error)}") from error
     except (smtplib.SMTPException, OSError) as error:
         raise NotSent(f"The mail server could not be reached: {error or type(error).__name__}") from error
+
+
+def _thread(occasion: str, domain: str) -> str:
+    """The same name for all mails about one thing, so that mail programs keep them together; "" where an occasion stands alone.
+
+    No mail has that name: whichever comes first, also to somebody who is told later than others, the next ones belong to it.
+    """
+    found = ABOUT.match(occasion)
+    return f"<{found[1]}.{found[2]}@{domain}>" if found else ""
 
 
 def _part(attachment: Mapping[str, str]) -> MIMEText:
