@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from django.db.models import F
 from django.utils import timezone
 
-from events import clock
+from events import clock, rules
 from events.choices import BulkAction, BulkStatus, RowOutcome
-from events.models import BulkChange
+from events.models import BulkChange, BulkRow
 from events.services import bulk
 from events.services.bulk_judging import TIME_ACTIONS
 from events.services.bulk_running import UNDER_WAY
-from portal.windows import zone_called
+from portal.services.windows import windows_for
+from portal.windows import Window, span_at, zone_called
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -41,6 +45,36 @@ REASONS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """A row of a change of times, with what whoever applies it should look at."""
+
+    row: BulkRow
+    shift: str = ""
+    """`3 days earlier`; "" where there was no time before, or is none now."""
+    is_earlier: bool = False
+    is_outside: bool = False
+    """The new time is outside the maintenance window of the instance, or of its account."""
+
+
+def row_views(rows: Iterable[BulkRow]) -> list[RowView]:
+    """`row.event.instance` should be loaded. One query."""
+    rows = list(rows)
+    windows = windows_for([row.event.instance for row in rows if row.event.instance is not None])
+    return [_row_view(row, windows.get(row.event.instance_id or 0)) for row in rows]
+
+
+def _row_view(row: BulkRow, window: Window | None) -> RowView:
+    old, new = row.old_switch_at, row.new_switch_at
+    if new is None:
+        return RowView(row)
+    outside = window is not None and span_at(window, new) is None
+    if old is None or old == new:
+        return RowView(row, is_outside=outside)
+    way = "earlier" if new < old else "later"
+    return RowView(row, f"{rules.duration_text(abs(new - old))} {way}", new < old, outside)
+
+
 class BulkView:
     def __init__(self, change: BulkChange, user: User) -> None:
         self.change = change
@@ -51,6 +85,12 @@ class BulkView:
     @cached_property
     def counts(self) -> bulk.Counts:
         return bulk.counts(self.change)
+
+    @cached_property
+    def earlier(self) -> int:
+        """How many events happen earlier than they did before: who was told of a later time may not be ready."""
+        rows = self.change.rows.filter(new_switch_at__lt=F("old_switch_at"))
+        return rows.filter(outcome__in=(RowOutcome.PLANNED, RowOutcome.DONE)).count()
 
     @property
     def is_under_way(self) -> bool:

@@ -434,6 +434,11 @@ def _next_minute(moment: datetime) -> datetime:
     return moment if moment == whole else whole + timedelta(minutes=1)
 
 
+def reason_of(refusal: ServiceError) -> str:
+    """Beside the other rows of a change of many, where it goes without saying that this one is as it was."""
+    return f"{refusal.message.removesuffix(NOTHING).rstrip()} {refusal.advice}".rstrip()
+
+
 def duration_text(length: timedelta) -> str:
     """`90 s`, `45 min`, `2 h 30 min`, `3 days`."""
     seconds = int(length.total_seconds())

@@ -41,7 +41,7 @@ class Chunk:
     told: list[Occasion] = field(default_factory=list)
 
     def refuse(self, row: BulkRow, refusal: ServiceError, outcome: RowOutcome = RowOutcome.REFUSED) -> None:
-        row.outcome, row.refusal_id, row.message = outcome, refusal.id, str(refusal)
+        row.outcome, row.refusal_id, row.message = outcome, refusal.id, rules.reason_of(refusal)
         self.others.append(row)
 
 

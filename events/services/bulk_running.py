@@ -23,6 +23,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django_q.tasks import async_task
 
+from events import rules
 from events.choices import BulkAction, BulkStatus, RowOutcome, Via
 from events.models import BulkChange, BulkRow, Event
 from events.services import bulk_judging
@@ -184,7 +185,7 @@ def _note_verdict(row: BulkRow, event: Event, verdict: Verdict) -> None:
         row.seen_revision = event.revision
     row.outcome = verdict.outcome
     if verdict.refusal is not None:
-        row.refusal_id, row.message = verdict.refusal.id, str(verdict.refusal)
+        row.refusal_id, row.message = verdict.refusal.id, rules.reason_of(verdict.refusal)
     if row.bulk.action != BulkAction.UNDO:
         row.new_switch_at = verdict.moment
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.contrib import messages
 from django.db.models import Case, IntegerField, QuerySet, Value, When
@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from events.choices import BulkAction, RowOutcome
 from events.forms.bulk import FORMS
 from events.models import BulkChange, BulkRow, Event
-from events.present_bulk import BulkView, reasons_of
+from events.present_bulk import BulkView, reasons_of, row_views
 from events.services import bulk
 from events.views import center
 from events.views.common import STOP_POLLING, person
@@ -77,7 +77,8 @@ def event_bulk(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
     view = BulkView(change, request.user)
     context: dict[str, Any] = {"view": view, "bulk": change}
     if not view.is_under_way:
-        context["listing"] = _listing(request, change)
+        context["listing"] = listing = _listing(request, change)
+        context["rows"] = row_views(cast("list[BulkRow]", listing.rows))
     if wants_fragment(request) and request.htmx.target == "rows":
         return render(request, "events/_bulk_table.html", context)
     over = wants_fragment(request) and not view.is_under_way
@@ -110,7 +111,9 @@ def _listing(request: HtmxHttpRequest, change: BulkChange) -> Listing:
         default=Value(len(FIRST)),
         output_field=IntegerField(),
     )
-    rows: QuerySet[BulkRow] = change.rows.select_related("event__type", "event__account").annotate(rank=rank)
+    rows: QuerySet[BulkRow] = change.rows.select_related(
+        "event__type", "event__account", "event__instance"
+    ).annotate(rank=rank)
     moves = BulkView(change, request.user).moves
     columns = [
         Column("event", "Event", ("event__instance_name",)),

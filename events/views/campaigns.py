@@ -11,6 +11,7 @@ from events import present
 from events.choices import OPEN, EventStatus
 from events.services import campaigns
 from events.services.selection import Selection
+from events.views import center
 from events.views.common import person, url_if_there
 from portal.htmx import HtmxHttpRequest, render_page
 from portal.listing import Column, Filter, Listing
@@ -75,6 +76,7 @@ def campaign_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
         "percent": 100 * ended // total if total else 0,
         "open_count": sum(counts.get(status, 0) for status in OPEN),
         "bulk_url": url_if_there("event_bulk_start"),
+        "actions": center.ACTIONS,
         "is_simulated": campaign.events.filter(executor="simulated").exists(),
         "left_out": campaign.selection.get("left_out", []),
         "left_out_count": campaign.selection.get("left_out_count", 0),

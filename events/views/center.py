@@ -60,6 +60,9 @@ HEADER: Final = (
     "measured impact (s)", "current version", "target version", "campaign", "simulated", "result",
 )  # fmt: skip
 
+ACTIONS: Final = [one for one in BulkAction if one != BulkAction.UNDO]
+"""What can be done with many events."""
+
 
 @require_safe
 def event_list(request: HtmxHttpRequest) -> HttpResponse:
@@ -69,7 +72,7 @@ def event_list(request: HtmxHttpRequest) -> HttpResponse:
     context = _context(listing) | {
         "rows": present.views_of(listing.page.object_list),
         "bulk_url": url_if_there("event_bulk_start") if operates else "",
-        "actions": [one for one in BulkAction if one != BulkAction.UNDO],
+        "actions": ACTIONS,
         "matching": listing.url(page=None).partition("?")[2],
     }
     return render_page(request, "events/event_list.html", "events/_event_table.html", context)

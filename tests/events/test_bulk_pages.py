@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.test import Client
@@ -13,6 +13,7 @@ from events.models import BulkChange, Event
 from events.services import bulk
 from events.services.by import By
 from portal.models import Account, Instance
+from portal.services.windows import set_window
 from tests.portal.world import World, make_instance
 from tests.support.bulk_events import many_events
 
@@ -65,6 +66,33 @@ def test_from_the_list_to_the_results_and_back(client: Client, events: list[Even
     assert change.public_id in back and "Undo for" not in back
     assert Event.objects.filter(revision=2, deferrals=0).count() == 2
     assert "Undone" in client.get(change.get_absolute_url()).content.decode()
+
+
+def test_a_preview_says_what_is_earlier_and_what_is_outside_of_its_window(
+    client: Client, world: World, instance: Instance
+) -> None:
+    at = timezone.now().replace(microsecond=0, second=0) + timedelta(days=3)
+    begin = (at - timedelta(hours=1)).time().replace(second=0)
+    set_window(None, instance, range(7), begin, (at + timedelta(hours=1)).time(), "UTC")
+    elsewhere = make_instance(world.account, "windowless")
+    made = [make_event(instance, switch_at=at + timedelta(days=days)) for days in (3, -2)]
+    made += [make_event(elsewhere, switch_at=at + timedelta(minutes=90))]
+
+    def preview(at: datetime) -> tuple[str, list[list[str]]]:
+        """The page, and what is said beside the new time of each."""
+        sent = {"action": "to-time", "event": [one.public_id for one in made], "planned": "1"}
+        answer = client.post("/events/bulk/", sent | {"at": at.strftime("%Y-%m-%dT%H:%M")}, follow=True)
+        page = answer.content.decode()
+        rows = page.partition("<tbody>")[2].split("</tr>")[:3]
+        words = ("3 days earlier", "48 h later", "90 min earlier", "outside its maintenance window")
+        return page, [[word for word in words if word in row] for row in rows]
+
+    page, said = preview(at)
+    assert "2 events would happen earlier than planned now." in page
+    assert sorted(said) == [["3 days earlier"], ["48 h later"], ["90 min earlier"]]
+    page, said = preview(at + timedelta(days=3, hours=2))
+    assert "earlier than planned" not in page
+    assert sorted(said) == [[], ["outside its maintenance window"], ["outside its maintenance window"]]
 
 
 def test_an_action_without_parameters_leads_to_the_preview_at_once(

@@ -197,7 +197,7 @@ class TestCampaigns:
         listed = text(client.get("/events/campaigns/"))
         assert "Rack 4" in listed and "Succeeded 1" in listed and "by staff" in listed
 
-    def test_all_that_are_open_are_cancelled_over_a_preview(self, client: Client, account: Account) -> None:
+    def test_all_that_are_open_are_changed_over_a_preview(self, client: Client, account: Account) -> None:
         every_day(account)
         for name in ("a", "b", "c"):
             make_instance(account, name)
@@ -206,8 +206,9 @@ class TestCampaigns:
         campaign = Campaign.objects.latest("pk")
         count = campaign.events.count()
         page = client.get(campaign.get_absolute_url())
-        assert f"Cancel {count} open event" in text(page)
-        sent = hidden(page)
+        assert f"Preview for {count} open event" in text(page)
+        assert "Reschedule, staggered by minutes" in text(page)
+        sent = hidden(page) | {"action": "cancel"}
         asked = client.post("/events/bulk/", sent)
         assert "reason" in text(asked).lower()
         plan = client.post("/events/bulk/", sent | {"planned": "1", "reason": "The rack stays."})
