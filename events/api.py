@@ -281,6 +281,8 @@ def event_list(
     if level:
         _known("level", level, Level.values)
         rows = rows.filter(level=level)
+    if type:
+        _known("type", type, list(EventType.objects.order_by("code").values_list("code", flat=True)))
     exact = {
         "type__code": type,
         "region": region,
@@ -468,7 +470,7 @@ def _statuses(text: str) -> list[str]:
         if one == "open":
             found += [EventStatus.WAITING, EventStatus.PENDING]
         else:
-            _known("status", one, EventStatus.values)
+            _known("status", one, ["open", *EventStatus.values])
             found.append(one)
     return found
 

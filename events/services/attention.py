@@ -53,6 +53,11 @@ def overdue(now: datetime) -> Q:
     return late | stands
 
 
+def waits_for_staff() -> Q:
+    """As execution.waiting_stage: no step is due, and nobody takes one."""
+    return Q(status=EventStatus.RUNNING, run__owner="", run__next_step_at__isnull=True, run__isnull=False)
+
+
 def needing(now: datetime) -> Q:
     return waits_for_a_time() | urgent_and_not_seen() | near(now)
 

@@ -92,13 +92,13 @@ class Terms:
         )
 
 
-def type_called(code: str) -> EventType:
-    """Raises NotFound."""
+def type_called(code: str, nothing: str = NOTHING) -> EventType:
+    """Raises NotFound, whose message ends with `nothing`: what was not done."""
     found = EventType.objects.filter(code=code).first()
     if found is None:
         known = EventType.objects.filter(is_active=True).order_by("code").values_list("code", flat=True)
         raise NotFound(
-            f"There is no type of event called {code}. {NOTHING}",
+            f"There is no type of event called {code}. {nothing}",
             advice=f"Types are {', '.join(known)}.",
             id="event.no_type",
             field="type",

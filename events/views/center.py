@@ -53,6 +53,7 @@ NEEDS: Final = (
     ("seen", "not acknowledged"),
     ("soon", "a look: within 24 hours"),
     ("overdue", "overdue"),
+    ("work", "a confirmation by staff"),
 )
 HEADER: Final = (
     "event", "type", "type name", "level", "status", "instance ID", "instance", "account", "region", "zone", "announced", "preparation starts",
@@ -124,6 +125,7 @@ def pending(request: HtmxHttpRequest) -> Listing:
             "seen": attention.not_seen(),
             "soon": attention.near(now),
             "overdue": attention.overdue(now),
+            "work": attention.waits_for_staff(),
         }[value]
 
     return Listing(

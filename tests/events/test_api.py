@@ -188,7 +188,9 @@ class TestReading:
         until = in_days(2).isoformat().replace("+", "%2B")
         assert found(f"switch_to={until}") == [second.public_id]
         assert ask("get", "/events?switch_from=1796900000").json()["id"] == "event.bad_time"
-        assert ask("get", "/events?status=lost").json()["field"] == "status"
+        lost = ask("get", "/events?status=lost").json()
+        assert lost["field"] == "status" and "open, waiting" in lost["advice"]
+        assert ask("get", "/events?type=lost").json()["field"] == "type"
 
     def test_one(self, ask: Ask, event: Event) -> None:
         told = ask("get", f"/events/{event.public_id}").json()

@@ -18,6 +18,7 @@ from django.utils import timezone
 from events.choices import EventStatus
 from events.models import Campaign, Event, EventType
 from events.present import EventView
+from events.services import execution, steps
 from events.views import center
 from portal.models import Instance
 from tests.portal.world import World, make_instance
@@ -92,6 +93,23 @@ def events(world: World) -> dict[str, Event]:
 
 PENDING = ("late", "running", "soon", "urgent", "seen", "waiting", "plain", "campaign")
 """In the order of the list: by the switch time, without one by the deadline."""
+
+
+def test_what_waits_for_staff_is_found(browser: Client, instance: Instance) -> None:
+    now = timezone.now()
+    manual, simulated = (
+        make_event(
+            instance, switch_at=now + timedelta(minutes=minutes), executor=executor, preparation_seconds=3600
+        )
+        for minutes, executor in ((30, "manual"), (45, "simulated"))
+    )
+    assert rows_of(browser, "/events/?needs=work") == []
+    for event in (manual, simulated):
+        Event.objects.exclude(pk=event.pk).update(instance=None)
+        execution.begin(event.pk)
+        steps.take(event.pk, "worker")
+        Event.objects.update(instance=instance)
+    assert rows_of(browser, "/events/?needs=work") == [manual.public_id]
 
 
 def test_what_does_not_go_on_is_overdue_once_its_time_has_passed(browser: Client, instance: Instance) -> None:

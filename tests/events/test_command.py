@@ -81,7 +81,8 @@ class TestPublish:
         first, second = dry.json["rows"]
         assert second["error"]["id"] == "event.version_not_newer" and first["told"][0]["contact"] == "On call"
         text = run(*words, "--dry-run").out
-        assert "told: On call" in text and "left out" in text
+        assert "6.2.14 → 6.2.20; told: On call (Mail)" in text and "left out" in text
+        assert first["switch_at"].endswith(":00Z")  # as the API writes it
 
         answer = run(*words, "--plan", dry.json["plan"], "--json")
         assert answer.code == 1  # one of both was left out
@@ -137,6 +138,9 @@ class TestOthers:
         ]
         assert run("list", "--status", "failed").out == ""
         assert run("list", "--limit", "1").out.count("\n") == 1
+        for option, refusal in ("--type", "event.no_type"), ("--campaign", "event.no_campaign"):
+            lost = run("list", option, "nope", "--json")
+            assert (lost.code, lost.json["error"]["id"]) == (2, refusal)
         with pytest.raises(CommandError, match="at least 1"):
             run("list", "--limit", "0")
         shown = run("show", first.public_id)

@@ -31,9 +31,9 @@ from events.models import Campaign, Event
 from events.services import publishing, scheduling, several
 from events.services.by import By
 from events.services.drafts import Draft, type_called
-from events.services.plans import Plan, Row
+from events.services.plans import Plan, Row, Told
 from events.services.selection import FILTERS, Chosen, Selection
-from portal.errors import Invalid, ServiceError
+from portal.errors import Invalid, NotFound, ServiceError
 
 PARTLY: Final = 1
 REFUSED: Final = 2
@@ -119,6 +119,12 @@ class Command(BaseCommand):
             rows = rows.filter(status__in=wanted)
         if level:
             rows = rows.filter(level=level)
+        if options["type"]:
+            type_called(options["type"], "Nothing was looked for.")
+        if options["campaign"] and not Campaign.objects.filter(public_id=options["campaign"]).exists():
+            raise NotFound(
+                f"There is no campaign {options['campaign']}.", id="event.no_campaign", field="campaign"
+            )
         fields = {"type": "type__code", "instance": "instance_public_id", "campaign": "campaign__public_id"}
         rows = rows.filter(**{field: options[name] for name, field in fields.items() if options[name]})
         found = list(rows.order_by("-pk")[:limit])
@@ -195,8 +201,13 @@ class Command(BaseCommand):
             self.stdout.write(f"{name}: left out: {row.reason} {row.refusal.advice}".rstrip())
             return
         when = _text(row.switch_at) if row.switch_at else "its owner chooses a time"
-        told = ", ".join(one.name for one in row.told) or "nobody"
-        self.stdout.write(f"{name}: {when}; told: {told}")
+        version = (
+            f"{row.version_from or 'not known'} → {row.version_to or 'not known'}; "
+            if row.version_from or row.version_to
+            else ""
+        )
+        told = ", ".join(_told(one) for one in row.told) or "nobody"
+        self.stdout.write(f"{name}: {when}; {version}told: {told}")
         for one in row.warnings:
             self.stdout.write(f"  {one.text}")
 
@@ -310,6 +321,12 @@ def _events() -> QuerySet[Event]:
     return Event.objects.select_related("type", "account", "instance", "campaign")
 
 
+def _told(one: Told) -> str:
+    """`On call (Mail)`, `Night shift (Mail, 2026-03-01 06:00:00Z)`."""
+    when = f", {_text(one.at)}" if one.at else ""
+    return f"{one.name} ({one.ways}{when}{', if nobody has seen it by then' if one.if_unseen else ''})"
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -319,4 +336,7 @@ def _text(moment: datetime) -> str:
 
 
 def _plain(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    """As the API writes it."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return str(value)
