@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django import template
-from django.forms import BoundField, CheckboxInput
+from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
@@ -142,6 +143,7 @@ def field(bound: BoundField, css_class: str = "") -> dict[str, Any]:
         "field": bound,
         "css_class": css_class,
         "is_checkbox": isinstance(bound.field.widget, CheckboxInput),
+        "is_list": isinstance(bound.field.widget, CheckboxSelectMultiple),
     }
 
 
