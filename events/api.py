@@ -23,9 +23,10 @@ from events.describe import (
     published_values,
     result_values,
     type_values,
+    work_values,
 )
 from events.models import Campaign, Event, EventType
-from events.services import campaigns, publishing, scheduling, several
+from events.services import campaigns, execution, publishing, scheduling, several
 from events.services.by import By, require_publisher
 from events.services.drafts import Draft, type_called
 from events.services.selection import SEARCH, Chosen, Selection
@@ -439,6 +440,72 @@ def event_reschedule(request: ApiRequest, event_id: str, data: RescheduleIn) -> 
     event = _event(request, event_id)
     scheduling.reschedule(_by(request), event, data.switch_at, seen=data.revision)
     return event_values(_event(request, event_id), _by(request))
+
+
+# --- The work of an event -------------------------------------------------------------------------------------------------
+
+
+class StageOut(Schema):
+    code: str
+    name: str
+    phase: str
+    status: str
+    impact: str
+    began_at: datetime | None
+    ended_at: datetime | None
+    impact_seconds: float | None
+    detail: str
+
+
+class LineOut(Schema):
+    at: datetime
+    level: str
+    message: str
+
+
+class WorkOut(Schema):
+    event: str
+    status: str
+    waiting: str | None = Field(description="The stage that waits for a confirmation.")
+    stages: list[StageOut]
+    log: list[LineOut]
+
+
+class ConfirmIn(In):
+    stage: str = Field(description="As `waiting` says: another one by now is refused with 409.")
+    impact_seconds: float | None = Field(
+        None, description="For how long clients could not write, where it was measured."
+    )
+    note: Annotated[str, Field(max_length=2000)] = ""
+
+
+class FailIn(In):
+    stage: str = Field(description="As `waiting` says: another one by now is refused with 409.")
+    reason: Annotated[str, Field(max_length=2000)] = Field(
+        description="What happened, and in which state the instance is: contacts are told."
+    )
+
+
+@router.get("/{event_id}/work", response=WorkOut, summary="Stages and log of an event")
+@scope(READ)
+def event_work(request: ApiRequest, event_id: str) -> dict[str, Any]:
+    return work_values(_event(request, event_id))
+
+
+@router.post("/{event_id}/confirm", response=WorkOut, summary="Confirm a stage of manual work (staff)")
+@scope(WRITE)
+def event_confirm(request: ApiRequest, event_id: str, data: ConfirmIn) -> dict[str, Any]:
+    event = _event(request, event_id)
+    execution.confirm(_by(request), event, data.stage, data.impact_seconds, data.note)
+    return work_values(_event(request, event_id))
+
+
+@router.post("/{event_id}/fail", response=WorkOut, summary="Report that manual work has failed (staff)")
+@scope(WRITE)
+def event_fail(request: ApiRequest, event_id: str, data: FailIn) -> dict[str, Any]:
+    event = _event(request, event_id)
+    execution.report_failure(_by(request), event, data.reason, data.stage)
+    return work_values(_event(request, event_id))
 
 
 # --- Helpers --------------------------------------------------------------------------------------------------------------

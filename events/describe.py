@@ -11,6 +11,7 @@ from django.utils import timezone
 from events import rules
 from events.choices import EventStatus
 from events.models import Campaign, Event, EventType
+from events.services import execution
 from events.services.bulk_judging import Handlers
 from events.services.by import By
 from events.services.campaigns import counts_of
@@ -119,6 +120,36 @@ def result_values(result: Result) -> dict[str, Any]:
         "ok": result.error is None,
         "switch_at": result.event.switch_at if result.event else None,
         "error": refusal_values(result.error) if result.error else None,
+    }
+
+
+STAGE: Final = (
+    "code",
+    "name",
+    "phase",
+    "status",
+    "impact",
+    "began_at",
+    "ended_at",
+    "impact_seconds",
+    "detail",
+)
+LOGGED: Final = 500
+"""The newest lines of a log."""
+
+
+def work_values(event: Event) -> dict[str, Any]:
+    """How far the work has come, which stage waits for a person, and the log, the oldest line first. Four queries."""
+    waiting = execution.waiting_stage(event)
+    lines = list(event.log.order_by("-pk")[:LOGGED])
+    return {
+        "event": event.public_id,
+        "status": event.status,
+        "waiting": waiting.code if waiting else None,
+        "stages": [
+            {name: getattr(stage, name) for name in STAGE} for stage in event.stages.order_by("position")
+        ],
+        "log": [{"at": line.at, "level": line.level, "message": line.message} for line in reversed(lines)],
     }
 
 

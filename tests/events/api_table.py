@@ -8,6 +8,7 @@ from typing import Any
 from django.utils import timezone
 
 from events.models import Campaign, EventType
+from events.services import execution, steps
 from tests.events.conftest import make_event
 from tests.portal.api_table import ApiRow
 from tests.portal.world import World
@@ -22,10 +23,19 @@ def prepare(world: World) -> None:
     campaign = Campaign.objects.create(name="Rack 4", type=EventType.objects.get(code="instance-migration"))
     world.extra["campaign"] = campaign
     world.extra["event"] = make_event(world.instance, campaign=campaign)
+    soon = timezone.now() + timedelta(minutes=5)
+    work = make_event(world.instance, switch_at=soon, executor="manual")
+    execution.begin(work.pk)
+    steps.take(work.pk, "worker")
+    world.extra["work"] = work
 
 
 def event(world: World) -> dict[str, Any]:
     return {"event_id": world.extra["event"].public_id}
+
+
+def work(world: World) -> dict[str, Any]:
+    return {"event_id": world.extra["work"].public_id}
 
 
 def campaign(world: World) -> dict[str, Any]:
@@ -57,5 +67,22 @@ API_ROWS = [
     ApiRow("get", "/events/{event_id}", (401, 404, 200, 200, 200, 200), event, scope=READ),
     ApiRow(
         "post", "/events/{event_id}/reschedule", (401, 404, 403, 200, 200, 200), event, later, scope=WRITE
+    ),
+    ApiRow("get", "/events/{event_id}/work", (401, 404, 200, 200, 200, 200), work, scope=READ),
+    ApiRow(
+        "post",
+        "/events/{event_id}/confirm",
+        (401, 404, 403, 403, 403, 200),
+        work,
+        lambda world: {"stage": "prepare"},
+        scope=WRITE,
+    ),
+    ApiRow(
+        "post",
+        "/events/{event_id}/fail",
+        (401, 404, 403, 403, 403, 200),
+        work,
+        lambda world: {"stage": "prepare", "reason": "No replica."},
+        scope=WRITE,
     ),
 ]

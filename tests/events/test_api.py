@@ -15,7 +15,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from events.choices import EventStatus
-from events.models import Campaign, Event
+from events.models import Campaign, Event, EventRun
+from events.services import execution, steps
 from portal.models import Account, AuditEntry, Instance
 from portal.services import tokens, windows
 from tests.portal.world import World, make_instance
@@ -162,6 +163,51 @@ class TestPublishing:
         campaign = Campaign.objects.get()
         assert other("get", f"/events/campaigns/{campaign.public_id}").status_code == 404
         assert ask("get", f"/events/campaigns/{campaign.public_id}").json()["events"] == 1
+
+
+class TestWork:
+    @pytest.fixture
+    def work(self, instance: Instance) -> Event:
+        """Waits until somebody confirms its preparation."""
+        event = make_event(instance, switch_at=timezone.now() + timedelta(minutes=5), executor="manual")
+        execution.begin(event.pk)
+        steps.take(event.pk, "worker")
+        return event
+
+    def test_a_program_carries_it_out(self, ask_staff: Ask, work: Event) -> None:
+        path = f"/events/{work.public_id}"
+        told = ask_staff("get", f"{path}/work").json()
+        assert (told["event"], told["status"], told["waiting"]) == (work.public_id, "running", "prepare")
+        assert [one["code"] for one in told["stages"]] == ["prepare", "switch", "check"]
+        assert told["stages"][0]["status"] == "running" and told["stages"][1]["began_at"] is None
+        assert "waits for a person" in told["log"][-1]["message"]
+
+        confirmed = ask_staff("post", f"{path}/confirm", {"stage": "prepare", "note": "Replica in sync."})
+        assert (confirmed.status_code, confirmed.json()["waiting"]) == (200, None)
+        assert any("Replica in sync." in line["message"] for line in confirmed.json()["log"])
+        again = ask_staff("post", f"{path}/confirm", {"stage": "prepare"})
+        assert (again.status_code, again.json()["id"]) == (409, "event.not_waiting")
+        Event.objects.update(switch_at=timezone.now())
+        EventRun.objects.update(next_step_at=timezone.now())
+        steps.take(work.pk, "worker")
+        for impact in (-1, 1e9):
+            wrong = ask_staff("post", f"{path}/confirm", {"stage": "switch", "impact_seconds": impact})
+            assert (wrong.status_code, wrong.json()["id"]) == (422, "event.bad_impact")
+        done = ask_staff("post", f"{path}/confirm", {"stage": "switch", "impact_seconds": 4.2}).json()
+        assert [one["impact_seconds"] for one in done["stages"]] == [None, 4.2, None]
+        assert (
+            AuditEntry.objects.filter(action="event.stage_confirmed", details__via="the HTTP API").count()
+            == 2
+        )
+
+    def test_it_says_that_it_could_not(self, ask_staff: Ask, work: Event) -> None:
+        path = f"/events/{work.public_id}/fail"
+        assert (
+            ask_staff("post", path, {"stage": "prepare", "reason": " "}).json()["id"] == "event.reason_needed"
+        )
+        failed = ask_staff("post", path, {"stage": "prepare", "reason": "No replica was in sync."}).json()
+        assert (failed["status"], failed["waiting"]) == ("failed", None)
+        assert Event.objects.get().result == "No replica was in sync."
 
 
 class TestReading:

@@ -13,7 +13,8 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from events.choices import EventStatus, OccasionKind
-from events.models import Campaign, Event, Occasion
+from events.models import Campaign, Event, EventRun, Occasion
+from events.services import execution, steps
 from portal.models import Account, AuditEntry, Instance
 from portal.services import windows
 from tests.portal.world import make_instance
@@ -127,6 +128,27 @@ class TestPublish:
         assert answer.code == 0 and answer.out.endswith("Proxies: 1 event published\n")
         campaign = Campaign.objects.get()
         assert campaign.events.get().instance == instance and campaign.description == "All of them."
+
+
+class TestWork:
+    def test_confirmed_and_failed(self, instance: Instance) -> None:
+        event = make_event(instance, switch_at=timezone.now() + timedelta(minutes=5), executor="manual")
+        execution.begin(event.pk)
+        steps.take(event.pk, "worker")
+        assert (
+            "  prepare: running, waits for a confirmation\n  switch: waiting\n"
+            in run("work", event.public_id).out
+        )
+        assert run("work", event.public_id, "--json").json["waiting"] == "prepare"
+        wrong = run("confirm", event.public_id, "--stage", "switch", "--json")
+        assert (wrong.code, wrong.json["error"]["id"]) == (2, "event.not_waiting")
+        done = run("confirm", event.public_id, "--stage", "prepare", "--note", "In sync.")
+        assert done.code == 0 and "  prepare: done\n" in done.out and "In sync." in done.out
+        Event.objects.update(switch_at=timezone.now())
+        EventRun.objects.update(next_step_at=timezone.now())
+        steps.take(event.pk, "worker")
+        failed = run("fail", event.public_id, "--stage", "switch", "--reason", "It hangs.", "--json")
+        assert failed.json["status"] == "failed" and Event.objects.get().result == "It hangs."
 
 
 class TestOthers:

@@ -26,9 +26,10 @@ from events.describe import (
     published_values,
     refusal_values,
     result_values,
+    work_values,
 )
 from events.models import Campaign, Event
-from events.services import publishing, scheduling, several
+from events.services import execution, publishing, scheduling, several
 from events.services.by import By
 from events.services.drafts import Draft, type_called
 from events.services.plans import Plan, Row, Told
@@ -77,6 +78,19 @@ class Command(BaseCommand):
         cancel = _with_ids(_verb(verbs, "cancel", "cancel events that have not begun"))
         cancel.add_argument("--reason", default="", help="those who were told of the event read it")
         _with_ids(_verb(verbs, "acknowledge", "somebody has seen them: nobody else is asked"))
+
+        work = _verb(verbs, "work", "how far the work of an event has come, and its log")
+        work.add_argument("id", metavar="ID")
+        confirm = _of_a_stage(_verb(verbs, "confirm", "a stage of manual work was carried out"))
+        confirm.add_argument(
+            "--impact",
+            type=float,
+            metavar="SECONDS",
+            help="for how long clients could not write, as measured",
+        )
+        confirm.add_argument("--note", default="", help="for the log")
+        fail = _of_a_stage(_verb(verbs, "fail", "a stage of manual work has failed, and with it the event"))
+        fail.add_argument("--reason", required=True, help="contacts are told")
 
     def handle(self, *args: Any, verb: str, json: bool, **options: Any) -> None:
         self.json = json
@@ -163,7 +177,32 @@ class Command(BaseCommand):
     def do_acknowledge(self, *, ids: list[str], **options: Any) -> int:
         return self._each(ids, scheduling.acknowledge)
 
+    def do_work(self, *, id: str, **options: Any) -> int:
+        return self._work(id)
+
+    def do_confirm(self, *, id: str, stage: str, impact: float | None, note: str, **options: Any) -> int:
+        execution.confirm(BY, scheduling.get_event(None, id), stage, impact, note)
+        return self._work(id)
+
+    def do_fail(self, *, id: str, stage: str, reason: str, **options: Any) -> int:
+        execution.report_failure(BY, scheduling.get_event(None, id), reason, stage)
+        return self._work(id)
+
     # --- output
+
+    def _work(self, id: str) -> int:
+        event = scheduling.get_event(None, id)
+        values = work_values(event)
+        if self.json:
+            self._print(values)
+            return 0
+        self._line(event)
+        for stage in values["stages"]:
+            waits = ", waits for a confirmation" if stage["code"] == values["waiting"] else ""
+            self.stdout.write(f"  {stage['code']}: {stage['status']}{waits}")
+        for line in values["log"]:
+            self.stdout.write(f"  {_text(line['at'])}  {line['message']}")
+        return 0
 
     def _each(self, ids: list[str], act: Callable[[By, Event], Event]) -> int:
         results = several.each(BY, _events(), ids, act)
@@ -231,6 +270,14 @@ def _verb(verbs: Any, name: str, what: str) -> ArgumentParser:
 
 def _with_ids(parser: ArgumentParser) -> ArgumentParser:
     parser.add_argument("ids", metavar="ID", nargs="+", help="the IDs of events")
+    return parser
+
+
+def _of_a_stage(parser: ArgumentParser) -> ArgumentParser:
+    parser.add_argument("id", metavar="ID")
+    parser.add_argument(
+        "--stage", required=True, metavar="CODE", help="which one waits; another one by now is refused"
+    )
     return parser
 
 
