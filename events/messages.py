@@ -5,7 +5,7 @@ Whoever gets it may be woken by it: what happens to which server and when comes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -16,7 +16,7 @@ from events import ics
 from events.choices import EventStatus, Impact, OccasionKind
 from events.models import Event
 from events.services.impact import seconds_text
-from events.wording import ENDED, Case, K, headline, lead, marks, subject
+from events.wording import ENDED, Case, K, Line, headline, opening, subject
 from portal.delivery.links import absolute
 from portal.models import Contact, Endpoint
 from portal.services.notifications import Message
@@ -41,8 +41,7 @@ class Parts:
     """A message before it is text or HTML."""
 
     headline: str
-    marks: list[str]
-    lead: list[str]
+    opening: list[Line]
     link: str
     button: str
     effects: list[Row]
@@ -60,7 +59,7 @@ def compose(case: Case) -> Message:
     return Message(
         subject(case),
         as_text(parts),
-        html=render_to_string("events/mail/event.html", {"parts": parts, "event": event}),
+        html=render_to_string("events/mail/event.html", {"parts": parts}),
         url=event.get_absolute_url(),
         payload=payload(event, case.kind, case.facts),
         attachments=[entry] if (entry := _entry(case)) else [],
@@ -71,25 +70,29 @@ def compose(case: Case) -> Message:
 
 
 def parts_of(case: Case) -> Parts:
-    event, full = case.event, case.kind not in ENDED and not case.event.status_badge.is_final
+    event, full = case.event, is_ahead(case)
     endpoint: Endpoint | None = getattr(event.instance, "endpoint", None)
     link = link_of(event, case.contact)
     return Parts(
         headline=headline(case),
-        marks=marks(case),
-        lead=lead(case),
+        opening=opening(case),
         link=link,
         button=button(event) if link else "",
-        effects=_effects(event) if full else [],
-        typical=_typical(case) if full else "",
+        effects=effects_of(event) if full else [],
+        typical=typical_text(case) if full else "",
         cause=event.cause if full else "",
         rows=_rows(case, endpoint),
-        advice=_advice(case),
+        advice=advice_of(case),
         warning=_warning(event, endpoint) if full else "",
     )
 
 
-def _effects(event: Event) -> list[Row]:
+def is_ahead(case: Case) -> bool:
+    """Clients have still to be prepared for it."""
+    return case.kind not in ENDED and not case.event.status_badge.is_final
+
+
+def effects_of(event: Event) -> list[Row]:
     return [
         Row(str(Impact(one["kind"]).label), str(one.get("text", "")))
         for one in event.impacts
@@ -107,12 +110,14 @@ def link_of(event: Event, contact: Contact) -> str:
 def button(event: Event) -> str:
     if event.status == EventStatus.WAITING:
         return "Choose a time"
+    if event.acknowledged_at is not None:  # the page has no such button any more
+        return "Look at it, or move it" if event.may_change else "Look at it"
     if not event.may_change:
         return "I have seen it"
     return "I have seen it, or move it" if event.is_urgent else "Move it, or confirm the time"
 
 
-def _typical(case: Case) -> str:
+def typical_text(case: Case) -> str:
     """`Typically 30 s. Measured: 12 s (median of 8 earlier runs of this type).`"""
     text = f"Typically {seconds_text(case.event.impact_seconds)}."
     if case.measured is None:
@@ -131,23 +136,43 @@ def _rows(case: Case, endpoint: Endpoint | None) -> list[Row]:
         rows.append(Row("Endpoint", endpoint.address))
     if event.region or event.zone:
         rows.append(Row("Region, zone", ", ".join(filter(None, [event.region, event.zone]))))
-    if event.type.shows_versions or event.version_from or event.version_to:
-        rows.append(
-            Row("Version", f"{event.version_from or 'not known'} → {event.version_to or 'not known'}")
-        )
-        notes = event.release_notes
-        rows.append(Row("Release notes", notes or "no notes", notes if notes.startswith("http") else ""))
-    if event.switch_at is not None:
-        rows.append(Row("Switchover", case.both(event.switch_at)))
-        if event.starts_at is not None and event.is_open and event.preparation_seconds:
-            rows.append(Row("Preparation from", case.both(event.starts_at)))
+    if version := version_text(event):
+        rows += [Row("Version", version), notes_row(event)]
+    rows += _times(case)
     if event.is_open:
         rows.append(Row("Deadline", case.both(event.deadline)))
     rows.append(Row("Event", event.public_id))
     return rows
 
 
-def _advice(case: Case) -> list[str]:
+def version_text(event: Event) -> str:
+    """`6.2.14 → 7.0.15`; "" where the version stays."""
+    if not (event.type.shows_versions or event.version_from or event.version_to):
+        return ""
+    return f"{event.version_from or 'not known'} → {event.version_to or 'not known'}"
+
+
+def notes_row(event: Event) -> Row:
+    notes = event.release_notes
+    return Row("Release notes", notes or "no notes", notes if notes.startswith("http") else "")
+
+
+def _times(case: Case) -> list[Row]:
+    event = case.event
+    if event.switch_at is None:
+        return [Row("Choose a time by", case.both(case.chosen_until))] if case.chosen_until else []
+    status = event.status_badge
+    if not status.is_final:
+        rows = [Row("Switchover", case.both(event.switch_at))]
+        if event.starts_at is not None and event.is_open and event.preparation_seconds:
+            rows.append(Row("Preparation from", case.both(event.starts_at)))
+        return rows
+    if event.switched_at is None or status == EventStatus.CANCELLED:
+        return [Row("Was planned for", case.both(event.switch_at))]
+    return [Row("Switched over", case.both(event.switched_at))]
+
+
+def advice_of(case: Case) -> list[str]:
     event = case.event
     if case.kind == K.FAILED or event.status == EventStatus.FAILED:
         return ["Check that clients of the instance are connected and can write. What was done, and how far it came, is in the log on the page of the event."]  # fmt: skip
@@ -167,19 +192,28 @@ def _warning(event: Event, endpoint: Endpoint | None) -> str:
 
 
 def as_text(parts: Parts) -> str:
-    blocks = [parts.headline, *parts.marks, *parts.lead]
+    blocks = [parts.headline, *(line.text for line in parts.opening)]
     if parts.link:
         blocks.append(f"{parts.button}, without signing in:\n{parts.link}")
-    if parts.effects or parts.typical:
-        effects = [f"- {one.label}: {one.text}" if one.text else f"- {one.label}" for one in parts.effects]
-        blocks.append("\n".join(["What clients notice", *effects, parts.typical]).rstrip())
-    if parts.cause:
-        blocks.append(f"Why\n{parts.cause}")
-    if parts.advice or parts.warning:
-        warning = [f"WARNING: {parts.warning}"] if parts.warning else []
-        blocks.append("\n".join(["What to do", *warning, *(f"- {line}" for line in parts.advice)]))
+    blocks += texts_of(parts.effects, parts.typical, parts.cause, parts.warning, parts.advice)
     blocks.append("\n".join(f"{row.label}: {row.text}" for row in parts.rows))
     return "\n\n".join(blocks)
+
+
+def texts_of(
+    effects: Sequence[Row], typical: str, cause: str, warning: str, advice: Sequence[str]
+) -> list[str]:
+    """What clients notice, why, and what to do, as far as there is something to say."""
+    found = []
+    if effects or typical:
+        lines = [f"- {one.label}: {one.text}" if one.text else f"- {one.label}" for one in effects]
+        found.append("\n".join(["What clients notice", *lines, typical]).rstrip())
+    if cause:
+        found.append(f"Why\n{cause}")
+    if advice or warning:
+        warnings = [f"WARNING: {warning}"] if warning else []
+        found.append("\n".join(["What to do", *warnings, *(f"- {line}" for line in advice)]))
+    return found
 
 
 # --- For programs -----------------------------------------------------------------------------------------------------
@@ -226,4 +260,7 @@ def _entry(case: Case) -> dict[str, str] | None:
     event = case.event
     if case.kind not in FOR_CALENDARS:
         return None
-    return ics.attachment([event], "CANCEL" if case.kind == K.CANCELLED else "PUBLISH", event.public_id)
+    chosen = {event.pk: case.choose_by} if case.choose_by else {}
+    return ics.attachment(
+        [event], "CANCEL" if case.kind == K.CANCELLED else "PUBLISH", event.public_id, chosen
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from events.clock import utc_words
@@ -21,6 +22,17 @@ def both_texts(moment: datetime, zone: zoneinfo.ZoneInfo, now: datetime) -> str:
     utc = utc_words(moment, zone)
     text = moment_text(moment, zone, now)
     return f"{text} ({utc})" if utc else text
+
+
+def between_text(moments: Iterable[datetime], zone: zoneinfo.ZoneInfo, now: datetime) -> str:
+    """`between Tue 3 March, 02:00 CET and Fri 6 March, 04:00 CET`; `at …` where all of them are the same."""
+    first, last = (moment_text(moment, zone, now) for moment in _ends(moments))
+    return f"at {first}" if first == last else f"between {first} and {last}"
+
+
+def _ends(moments: Iterable[datetime]) -> tuple[datetime, datetime]:
+    found = list(moments)
+    return min(found), max(found)
 
 
 def zone_text(local: datetime) -> str:

@@ -9,7 +9,7 @@ import zoneinfo
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from django.utils.dateparse import parse_datetime
 
@@ -23,10 +23,21 @@ from portal.models import Contact
 from portal.windows import zone_called
 
 K = OccasionKind
+Tone = Literal["", "note", "alarm"]
 
+TIMES: Final = frozenset({K.CHANGED, K.POSTPONED})
 ENDED: Final = frozenset({K.SUCCEEDED, K.FAILED, K.CANCELLED})
 CALM: Final = frozenset({K.SUCCEEDED, K.CANCELLED})
 """Nothing is left to be done: nobody is woken for it."""
+MANUAL: Final = "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A sentence above the button. With a tone it stands in a box."""
+
+    text: str
+    tone: Tone = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +52,29 @@ class Case:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Of the occasion (see services/occasions.py and whoever notes them)."""
     measured: Measured | None = None
+    choose_by: datetime | None = None
+    """Of an event that waits for a time: then the system chooses one."""
+
+    @property
+    def chosen_until(self) -> datetime | None:
+        """Until when the reader can choose a time; None of one that has a time, and where the system will have been quicker."""
+        waits = self.event.switch_at is None and self.choose_by is not None and self.choose_by > self.now
+        return self.choose_by if waits else None
+
+    @property
+    def is_undone(self) -> bool:
+        """The time is that of before a bulk change, which was undone."""
+        return self.kind == K.CHANGED and bool(self.facts.get("undone"))
+
+    @property
+    def is_failure(self) -> bool:
+        """Also as staff are told of it."""
+        return self.kind == K.FAILED or (self.kind == K.WORK and self.fact("about") == "failed")
+
+    @property
+    def is_seen(self) -> bool:
+        """Somebody has acknowledged it."""
+        return self.event.acknowledged_at is not None
 
     @property
     def zone(self) -> zoneinfo.ZoneInfo:
@@ -78,7 +112,7 @@ def subject(case: Case) -> str:
     """Type, instance and time: `Instance migration of sessions: Tue 3 March, 02:00 CET`."""
     event, name = case.event, what(case.event)
     begin = event.switch_at
-    when = case.day(begin) if begin else f"choose a time by {case.day(event.deadline)}"
+    when = case.day(begin) if begin else choice(case, case.day)
     match case.kind:
         case K.PUBLISHED:
             text = f"{name}: {when}"
@@ -87,7 +121,8 @@ def subject(case: Case) -> str:
         case K.CHANGED if case.is_back:
             text = f"{name} stays at {when}"
         case K.CHANGED:
-            text = f"{name} {'moved to' if case.fact('old') else 'is planned for'} {when}"
+            moved = "moved back to" if case.is_undone else "moved to"
+            text = f"{name} {moved if case.fact('old') else 'is planned for'} {when}"
         case K.POSTPONED:
             text = f"{name} postponed to {when}"
         case K.REMINDER:
@@ -114,25 +149,45 @@ def marked(text: str, *, urgent: bool, simulated: bool) -> str:
 
 
 def headline(case: Case) -> str:
+    """What is over says so first: its time reads as if it were still to come."""
     event = case.event
     which = f"{what(event)} ({event.instance_public_id})"
-    if event.switch_at is not None:
-        return f"{which}: {case.both(event.switch_at)}"
-    return f"{which}: no time has been chosen yet. The latest one is {case.both(event.deadline)}"
+    if case.kind == K.CANCELLED:
+        return f"CANCELLED: {which}"
+    if case.is_failure:
+        return f"FAILED: {which}"
+    if case.kind == K.SUCCEEDED:
+        took = impact_here(event)
+        return f"DONE{f' (clients cut off for {took})' if took else ''}: {which}"
+    return f"{which}: {case.both(event.switch_at) if event.switch_at else choice(case, case.both)}"
 
 
-def marks(case: Case) -> list[str]:
+def choice(case: Case, said: Callable[[datetime], str]) -> str:
+    """Of an event that waits for a time, which `said` makes words of."""
+    if case.chosen_until is not None:
+        return f"choose a time by {said(case.chosen_until)}"
+    return f"no time yet, {said(case.event.deadline)} at the latest"
+
+
+def opening(case: Case) -> list[Line]:
+    """What stands above the button. A new time and a beginning come before anything else; so does what is new of an event that was seen."""
+    news, boxes = [Line(text) for text in lead(case)], marks(case)
+    first = case.kind in (*TIMES, K.STARTED) or (case.is_seen and case.kind not in ENDED)
+    return [*news, *boxes] if first else [*boxes, *news]
+
+
+def marks(case: Case) -> list[Line]:
     """What must not be overlooked."""
     event, found = case.event, []
     if event.is_urgent and case.kind not in ENDED:
         ahead = max((event.proposed_at or event.switch_at or event.deadline) - event.created_at, timedelta(0))
-        text = f"URGENT: a risk fix, announced {duration_text(ahead)} ahead."
+        text = f"a risk fix, announced {duration_text(ahead)} ahead."
         if ahead < URGENT_NOTICE:
             hours = URGENT_NOTICE // timedelta(hours=1)
             text += f" That is a shorter notice than the usual {hours} hours, because the risk does not wait."
-        found.append(text)
+        found.append(Line(f"This is {text}", "note") if case.is_seen else Line(f"URGENT: {text}", "alarm"))
     if event.is_simulated:
-        found.append("SIMULATED: nothing is really done to the instance.")
+        found.append(Line("SIMULATED: nothing is really done to the instance.", "note"))
     return found
 
 
@@ -143,13 +198,22 @@ def lead(case: Case) -> list[str]:
     if kind not in ENDED:
         if event.switch_at is not None:
             found.append(twice_text(event.switch_at, case.zone))
-        elif kind in (K.PUBLISHED, K.ESCALATION):
-            found.append(
-                "Please choose when it happens. If nobody does, it gets the last time that fits before the latest one."
-            )
+        else:
+            found.append(_please(case))
+        if case.is_seen and event.is_open:
+            found.append(f"{event.acknowledged_by or 'Somebody'} has seen it.")
         if kind != K.WORK:  # which says it in its own words
             found.append(event.hold_reason)
     return [line for line in found if line]
+
+
+def _please(case: Case) -> str:
+    if case.chosen_until is None:
+        return "Nobody has chosen a time. Switchyard takes the last one that fits before the deadline."
+    return (
+        "Please choose when it happens. If nobody has chosen by then, Switchyard takes the last time that fits before the deadline, "
+        f"{case.both(case.event.deadline)}."
+    )
 
 
 def _moved(case: Case) -> list[str]:
@@ -162,8 +226,9 @@ def _moved(case: Case) -> list[str]:
         return [f"The time was chosen by {by}.", why]
     if case.is_back:
         return [f"It was moved, and moved back by {by}: it stays at {case.both(new)}.", why]
-    did = "Postponed" if case.kind == K.POSTPONED else "Moved"
-    return [f"{did} by {by}. Old time: {case.both(old)}. New time: {case.both(new)}.", why]
+    did = "Postponed" if case.kind == K.POSTPONED else "Moved back" if case.is_undone else "Moved"
+    undone = " An earlier change was undone." if case.is_undone else ""
+    return [f"{did} by {by}. Old time: {case.both(old)}. New time: {case.both(new)}.{undone}", why]
 
 
 def _reminder(case: Case) -> list[str]:
@@ -180,8 +245,11 @@ def _unseen(case: Case) -> list[str]:
 
 def _begun(case: Case) -> list[str]:
     late = int(case.facts.get("late_seconds") or 0)
+    begun = (
+        "The preparation has begun" if case.event.executor != MANUAL else "Staff are asked to prepare it now"
+    )
     return [
-        "The preparation has begun; clients notice nothing before the switchover.",
+        f"{begun}; clients notice nothing before the switchover.",
         f"It has begun {duration_text(timedelta(seconds=late))} late. {case.fact('why')}".strip()
         if late
         else "",

@@ -8,7 +8,7 @@ the switchover still come to everybody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,20 +16,22 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Q
 
-from events.choices import LogLevel, OccasionKind
-from events.models import Event, EventLogEntry, Occasion
-from events.services import occasions
+from events.choices import EventStatus, LogLevel, OccasionKind
+from events.models import BulkChange, Event, EventLogEntry, Occasion
+from events.services import lateness, occasions
 from events.services.by import SYSTEM
 from events.services.impact import SIMULATED, Measured, measured_before
+from events.services.surroundings import facts_of
+from events.wording import TIMES as TIMES
 from events.wording import Case, is_urgent
 from portal.choices import Category
 from portal.models import Contact, Notification
 from portal.services.notifications import contacts_for, reach_of
 from portal.services.quiet import end_of_quiet_hours
 from portal.services.reach import Reached, operations, reached_by
+from portal.services.windows import windows_for
 
 K = OccasionKind
-TIMES = (K.CHANGED, K.POSTPONED)
 
 
 @dataclass(slots=True)
@@ -43,6 +45,10 @@ class Background:
     """Urgent events that somebody has seen."""
     operations: list[Reached] = field(default_factory=list)
     """Who is told of what staff have to do."""
+    choose_by: Mapping[int, datetime] = field(default_factory=dict)
+    """Of events that wait for a time, by their primary key."""
+    undoing: set[str] = field(default_factory=set)
+    """Batches that take an earlier bulk change back."""
     _measured: dict[tuple[int, bool], Measured | None] = field(default_factory=dict)
     _quiet: dict[int, datetime] = field(default_factory=dict)
     _names: dict[int, list[str]] = field(default_factory=dict)
@@ -111,11 +117,13 @@ class Background:
         facts: dict[str, Any] = dict(row.facts)
         if kind in TIMES:
             facts["old"] = self._old_time(row)
+            facts["undone"] = row.batch in self.undoing
         if kind == K.ESCALATION:
             names = {one.contact.pk: one.contact.name for one in self.contacts[row.event_id]}
             facts["told_names"] = ", ".join(names[pk] for pk in row.facts.get("told", ()) if pk in names)
         read_at = self.now if is_urgent(row.event, kind) else self._after_quiet_hours(contact)
-        return Case(row.event, kind, contact, read_at, facts, self.measured(row.event))
+        choose_by = self.choose_by.get(row.event_id)
+        return Case(row.event, kind, contact, read_at, facts, self.measured(row.event), choose_by)
 
     def _old_time(self, row: Occasion) -> str:
         """The last time that was told: earlier changes may have been passed over for this one."""
@@ -156,7 +164,31 @@ def load(rows: Sequence[Occasion], now: datetime) -> Background:
         behind.seen = _seen(asking, behind)
     if any(row.kind == K.WORK for row in rows):
         behind.operations = operations()
+    behind.choose_by = choose_by_of(events.values(), now)
+    behind.undoing = _undoing(rows)
     return behind
+
+
+def choose_by_of(events: Iterable[Event], now: datetime) -> dict[int, datetime]:
+    """Until when somebody may choose a time, before the system does: of those that wait for one, by their primary key. One query."""
+    waiting = [event for event in events if event.status == EventStatus.WAITING]
+    if not waiting:
+        return {}
+    windows = windows_for({event.instance for event in waiting if event.instance is not None})
+    return {
+        event.pk: lateness.choose_by(
+            facts_of(event, now), event.created_at, windows.get(event.instance_id or 0)
+        )
+        for event in waiting
+    }
+
+
+def _undoing(rows: Iterable[Occasion]) -> set[str]:
+    batches = {row.batch for row in rows if row.kind == K.CHANGED and row.batch}
+    if not batches:
+        return set()
+    found = BulkChange.objects.filter(public_id__in=batches, undoes__isnull=False)
+    return set(found.values_list("public_id", flat=True))
 
 
 def _siblings(rows: Sequence[Occasion], now: datetime) -> dict[int, list[Occasion]]:

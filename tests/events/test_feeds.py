@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
+import icalendar
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
@@ -17,7 +18,7 @@ from events.choices import EventStatus
 from events.models import CalendarFeed, Event
 from events.services import feeds
 from portal.errors import Conflict, Invalid, NotFound, NotPermitted
-from portal.models import Account, AuditEntry, Membership
+from portal.models import Account, AuditEntry, Instance, Membership
 from tests.portal.world import World
 
 from .conftest import make_event
@@ -106,6 +107,30 @@ def test_an_unchanged_calendar_is_not_sent_again(event: Event, operator: User) -
     assert changed.status_code == 200 and changed.headers["ETag"] != etag
 
 
+def test_programs_are_asked_to_look_as_often_as_they_may(event: Event, operator: User) -> None:
+    _, text = feeds.create_feed(operator, "phone")
+    response = read(text)
+    assert response.headers["Cache-Control"] == "private, max-age=300"
+    calendar = icalendar.Calendar.from_ical(response.content)
+    assert calendar["x-published-ttl"] == calendar["refresh-interval"].to_ical().decode() == "PT5M"
+
+
+def test_one_that_waits_reminds_before_the_system_chooses(instance: Instance, operator: User) -> None:
+    now = timezone.now().replace(microsecond=0)
+    make_event(instance, switch_at=None, deadline=now + timedelta(days=7))
+    _, text = feeds.create_feed(operator, "phone")
+    response = read(text)
+    (entry,) = icalendar.Calendar.from_ical(response.content).walk("VEVENT")
+    assert entry.decoded("dtstart") == now + timedelta(days=7)
+    # The system chooses a day before the deadline.
+    assert entry.walk("VALARM")[0].decoded("trigger") == -timedelta(hours=25)
+    assert f"Choose a time by {now + timedelta(days=6):%Y-%m-%d %H:%M} UTC." in str(entry["description"])
+    assert "Preparation from" not in str(entry["description"]) and "Typical impact: 30 s" in str(
+        entry["description"]
+    )
+    assert read(text, **{"If-None-Match": response.headers["ETag"]}).status_code == 304
+
+
 def test_head_and_nothing_else(operator: User) -> None:
     _, text = feeds.create_feed(operator, "phone")
     path = reverse("event_feed", args=[text])
@@ -138,6 +163,10 @@ def test_queries_do_not_grow(
         make_event(world.instance)
     with django_assert_max_num_queries(4):
         assert len(names(read(text))) == 30
+    for _ in range(10):
+        make_event(world.instance, switch_at=None)
+    with django_assert_max_num_queries(5):
+        assert len(names(read(text))) == 40
 
 
 def test_what_is_refused(operator: User, world: World) -> None:

@@ -6,9 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
+from email.message import EmailMessage
 from html import unescape
+from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from events.choices import EventStatus, OccasionKind
@@ -16,7 +19,11 @@ from events.models import Event
 from events.services import scheduling
 from events.services.by import By
 from events.services.links import LinkState, open_link
-from portal.models import Account, Channel, Contact, Delivery, Instance, Notification
+from portal.choices import Category
+from portal.models import Account, Channel, Contact, Delivery, Instance, MaintenanceWindow, Notification
+from portal.models.windows import bits_of
+from portal.services import notifications
+from portal.services.notifications import Message
 from tests.events.conftest import make_contact, make_event
 from tests.events.mails import calendars_of, entry_of, html_of, note, send, tell, text_of
 from tests.portal.world import World
@@ -25,6 +32,7 @@ from tests.support.receivers import Mailbox, Receiver
 K = OccasionKind
 NOW = timezone.now()
 YEAR = NOW.year + 2  # not the present one, which is left out, on New Year's Eve either
+BERLIN = ZoneInfo("Europe/Berlin")
 MARCH = datetime(YEAR, 3, 3, 1, 0, tzinfo=UTC)
 
 
@@ -43,6 +51,14 @@ def event(instance: Instance) -> Event:
 def words(html: str) -> str:
     """As a reader sees it."""
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
+
+
+def window_at(instance: Instance, moment: datetime) -> None:
+    """An hour from then on, each week."""
+    MaintenanceWindow.objects.create(
+        instance=instance, day_bits=bits_of({moment.weekday()}), starts=moment.time(), ends=(moment + timedelta(hours=1)).time(),
+        time_zone="UTC",
+    )  # fmt: skip
 
 
 def token_in(text: str) -> str:
@@ -160,15 +176,53 @@ def test_one_that_waits_for_a_time_asks_for_it(instance: Instance, mailbox: Mail
     tell()
     send()
     (mail,) = mailbox.mails
+    # A day before the deadline the system chooses.
+    by = f"{MARCH - timedelta(days=1):%a} 2 March {YEAR}, 02:00 CET"
+    assert mail["Subject"] == f"Instance migration of sessions: choose a time by {by}"
+    text = text_of(mail)
+    assert text.splitlines()[0].endswith(f": choose a time by {by} (01:00 UTC)")
     assert (
-        mail["Subject"]
-        == f"Instance migration of sessions: choose a time by {MARCH:%a} 3 March {YEAR}, 02:00 CET"
-    )
-    assert "Please choose when it happens." in text_of(mail)
-    assert "Choose a time, without signing in:" in text_of(mail) and "Choose a time" in html_of(mail)
+        "Please choose when it happens. If nobody has chosen by then, Switchyard takes the last time that fits before the "
+        f"deadline, {MARCH:%a} 3 March {YEAR}, 02:00 CET (01:00 UTC)."
+    ) in text
+    assert f"Choose a time by: {by}" in text
+    assert "Choose a time, without signing in:" in text and "Choose a time" in html_of(mail)
     _, entry = entry_of(mail)
     assert entry["status"] == "TENTATIVE" and entry.decoded("dtstart") == MARCH
     assert entry["summary"] == "Choose a time: Instance migration of sessions"
+    assert f"Choose a time by {YEAR}-03-02 01:00 UTC." in str(entry["description"])
+    (alarm,) = entry.walk("VALARM")
+    assert alarm.decoded("trigger") == -timedelta(hours=25)
+
+
+def test_the_time_is_chosen_before_the_last_maintenance_window(
+    instance: Instance, mailbox: Mailbox, staff: User
+) -> None:
+    window_at(instance, MARCH - timedelta(days=2))
+    note(make_event(instance, switch_at=None, deadline=MARCH), K.PUBLISHED)
+    tell()
+    send()
+    (mail,) = mailbox.mails
+    by = MARCH - timedelta(days=3)
+    assert mail["Subject"].endswith(
+        f": choose a time by {by.astimezone(BERLIN):%a} {by.day} February {YEAR}, 02:00 CET"
+    )
+    assert entry_of(mail)[1].walk("VALARM")[0].decoded("trigger") == -timedelta(days=3, hours=1)
+
+
+def test_nobody_is_asked_for_a_time_that_the_system_has_chosen_by_then(
+    instance: Instance, mailbox: Mailbox
+) -> None:
+    now = timezone.now()
+    deadline = now + timedelta(hours=20)
+    event = make_event(instance, switch_at=None, deadline=deadline, created_at=now - timedelta(days=5))
+    note(event, K.PUBLISHED)
+    tell()
+    send()
+    (mail,) = mailbox.mails
+    assert ": no time yet, " in mail["Subject"] and mail["Subject"].endswith(" at the latest")
+    assert "Nobody has chosen a time. Switchyard takes the last one that fits" in text_of(mail)
+    assert "Choose a time by" not in text_of(mail)
 
 
 def test_urgent_says_so_and_that_the_notice_is_shorter(instance: Instance, mailbox: Mailbox) -> None:
@@ -184,6 +238,80 @@ def test_urgent_says_so_and_that_the_notice_is_shorter(instance: Instance, mailb
     assert mail["Importance"] == "high"
     said = "announced 20 h ahead. That is a shorter notice than the usual 72 hours"
     assert said in text_of(mail) and said in words(html_of(mail))
+
+
+@pytest.fixture
+def urgent(instance: Instance) -> Event:
+    now = timezone.now().replace(microsecond=0)
+    return make_event(
+        instance, "vulnerability-fix", created_at=now, switch_at=now + timedelta(hours=20), deadline=now + timedelta(hours=30),
+    )  # fmt: skip
+
+
+def opening_of(mail: EmailMessage) -> str:
+    """What stands between the headline and the button."""
+    return "\n".join(text_of(mail).partition(", without signing in:")[0].splitlines()[1:-1]).strip()
+
+
+def test_an_urgent_one_that_was_moved_says_the_new_time_first(
+    urgent: Event, operator: User, mailbox: Mailbox
+) -> None:
+    scheduling.reschedule(By(operator), urgent, timezone.now() + timedelta(hours=21))
+    tell()
+    send()
+    (mail,) = mailbox.mails
+    opening = opening_of(mail)
+    assert opening.startswith("Moved by operator. Old time: ")
+    # Who moves an event of their own account has seen it: nothing is asked of anybody, in no red box.
+    assert "operator has seen it." in opening and "URGENT" not in opening
+    assert "This is a risk fix, announced 20 h ahead." in opening
+    assert 'class="alarm"' not in html_of(mail)
+    assert "Look at it, or move it, without signing in:" in text_of(mail)
+    assert "I have seen it" not in html_of(mail)
+
+
+def test_an_urgent_one_that_staff_have_moved_is_still_to_be_seen(
+    urgent: Event, staff: User, mailbox: Mailbox
+) -> None:
+    scheduling.reschedule(By(staff), urgent, timezone.now() + timedelta(hours=21))
+    tell()
+    send()
+    (mail,) = mailbox.mails
+    opening = opening_of(mail)
+    assert opening.startswith("Moved by staff. Old time: ") and "URGENT: a risk fix" in opening
+    assert 'class="alarm"' in html_of(mail)
+    assert "I have seen it, or move it, without signing in:" in text_of(mail)
+
+
+def test_a_reminder_of_an_urgent_one_says_who_has_seen_it(
+    urgent: Event, operator: User, mailbox: Mailbox
+) -> None:
+    scheduling.acknowledge(By(operator), urgent)
+    note(urgent, K.REMINDER, "reminder:0:1", revision=0, hours=1)
+    tell()
+    send()
+    (mail,) = mailbox.mails
+    assert opening_of(mail).startswith("20 h left until the switchover.\n\noperator has seen it.")
+
+
+@pytest.mark.parametrize(
+    ("may_change", "acknowledged", "button"),
+    [
+        (True, False, "Move it, or confirm the time"),
+        (True, True, "Look at it, or move it"),
+        (False, False, "I have seen it"),
+        (False, True, "Look at it"),
+    ],
+)
+def test_the_button_says_what_the_page_behind_it_offers(
+    instance: Instance, mailbox: Mailbox, may_change: bool, acknowledged: bool, button: str
+) -> None:
+    seen = {"acknowledged_at": timezone.now(), "acknowledged_by": "Anna"} if acknowledged else {}
+    note(make_event(instance, may_change=may_change, **seen), K.PUBLISHED)
+    tell()
+    send()
+    (mail,) = mailbox.mails
+    assert f"\n{button}, without signing in:\n" in text_of(mail) and f">{button}</a>" in html_of(mail)
 
 
 def test_simulated_is_marked(instance: Instance, mailbox: Mailbox) -> None:
@@ -286,13 +414,30 @@ def test_begun_and_late(event: Event, mailbox: Mailbox) -> None:
     assert "/events/link/" not in text_of(mail)  # nothing can be changed any more
 
 
+@pytest.mark.parametrize(
+    ("executor", "said"), [("manual", "Staff are asked to prepare it now"), ("simulated", "The preparation has begun")]
+)  # fmt: skip
+def test_of_manual_work_only_the_question_has_begun(
+    instance: Instance, mailbox: Mailbox, executor: str, said: str
+) -> None:
+    note(make_event(instance, executor=executor, status=EventStatus.RUNNING), K.STARTED)
+    tell()
+    send()
+    assert f"{said}; clients notice nothing before the switchover." in text_of(mailbox.mails[0])
+
+
 def test_done_with_the_measured_impact(event: Event, mailbox: Mailbox) -> None:
     event.status, event.measured_seconds, event.finished_at = EventStatus.SUCCEEDED, 1.4, timezone.now()
+    event.switched_at = MARCH + timedelta(minutes=2)
     event.save()
     note(event, K.SUCCEEDED, measured_seconds=1.4)
     tell()
     send()
     (mail,) = mailbox.mails
+    which = f"Instance migration of sessions ({event.instance_public_id})"
+    assert text_of(mail).splitlines()[0] == f"DONE (clients cut off for 1.4 s): {which}"
+    assert f"\nSwitched over: {MARCH:%a} 3 March {YEAR}, 02:02 CET (01:02 UTC)\n" in text_of(mail)
+    assert "Switchover: " not in text_of(mail)
     assert mail["Subject"] == "Done: Instance migration of sessions, clients were cut off for 1.4 s"
     assert "Measured impact: clients were cut off, or could not write, for 1.4 s (typical: 30 s)." in text_of(
         mail
@@ -307,6 +452,9 @@ def test_failed_with_the_reason_and_high_importance(event: Event, mailbox: Mailb
     send()
     (mail,) = mailbox.mails
     assert mail["Subject"] == "FAILED: Instance migration of sessions"
+    first = text_of(mail).splitlines()[0]
+    assert first == f"FAILED: Instance migration of sessions ({event.instance_public_id})"
+    assert "\nWas planned for: " in text_of(mail) and "Switchover: " not in text_of(mail)
     assert mail["Importance"] == "high"
     assert "It has failed in the stage “Request resources”: The new node has no disk." in text_of(mail)
 
@@ -317,6 +465,10 @@ def test_cancelled_with_who_and_why(event: Event, staff: object, mailbox: Mailbo
     send()
     (mail,) = mailbox.mails
     assert mail["Subject"] == f"Cancelled: Instance migration of sessions, was planned for {MARCH:%a} 3 March {YEAR}, 02:00 CET"  # fmt: skip
+    first = f"CANCELLED: Instance migration of sessions ({event.instance_public_id})"
+    assert text_of(mail).splitlines()[0] == first and f">{first}</h1>" in html_of(mail)
+    assert f"\nWas planned for: {MARCH:%a} 3 March {YEAR}, 02:00 CET (01:00 UTC)\n" in text_of(mail)
+    assert "Switchover: " not in text_of(mail)
     assert "It was cancelled by staff and does not take place." in text_of(mail)
     assert "Why: The machine was repaired." in text_of(mail)
     calendar, entry = entry_of(mail)
@@ -344,12 +496,47 @@ def test_calendar_entries_update_one_another(
     assert first["status"] == "CONFIRMED" and first["organizer"] == "mailto:switchyard@localhost"
     assert first["url"] == f"https://console.example/events/{event.public_id}/"
     assert first["location"] == f"sessions ({event.instance_public_id}), eu-central"
+    assert "Typical impact: 30 s" in str(first["description"])
+    assert f"Preparation from: {YEAR}-03-03 00:50 UTC" in str(first["description"])
     (alarm,) = first.walk("VALARM")
     assert alarm.decoded("trigger") == -timedelta(hours=1)
     (part,) = calendars_of(mailbox.mails[0])
     assert part["Content-Type"] == 'text/calendar; charset="utf-8"; method="PUBLISH"'
     assert part.get_filename() == f"{event.public_id}.ics"
     assert all(line.endswith(b"\r\n") for line in part.get_payload(decode=True).splitlines(keepends=True))
+
+
+def test_mails_of_one_event_are_kept_together(event: Event, instance: Instance, mailbox: Mailbox) -> None:
+    other = make_event(instance)
+    for one in (event, other):
+        note(one, K.PUBLISHED)
+    note(event, K.REMINDER, "reminder:0:24", revision=0, hours=24)
+    tell()
+    send()
+    threads = [mail["References"] for mail in mailbox.mails]
+    mine, others = (f"<event.{one.public_id}@localhost>" for one in (event, other))
+    assert sorted(threads) == sorted([mine, mine, others])
+    assert [mail["In-Reply-To"] for mail in mailbox.mails] == threads
+    assert not {mail["Message-ID"] for mail in mailbox.mails} & set(threads)
+    assert {mail["From"] for mail in mailbox.mails} == {"Switchyard <switchyard@localhost>"}
+
+
+@pytest.mark.parametrize(
+    ("occasion", "thread"),
+    [
+        ("task:mt-7w8k27tn:alert:12:raised", "<task.mt-7w8k27tn@localhost>"),
+        ("events:cp-7w8k27tn:published:3", "<events.cp-7w8k27tn@localhost>"),
+        ("events:together:reminder:3", None),
+        ("test:0123456789abcdef", None),
+    ],
+)
+def test_only_mails_about_the_same_thing_are_kept_together(
+    contact: Contact, mailbox: Mailbox, occasion: str, thread: str | None
+) -> None:
+    notifications.notify([contact], occasion, Category.MAINTENANCE, Message("Subject", "Text"))
+    send()
+    (mail,) = mailbox.mails
+    assert mail["References"] == mail["In-Reply-To"] == thread
 
 
 # --- Clocks -----------------------------------------------------------------------------------------------------------
