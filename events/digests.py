@@ -72,7 +72,7 @@ class Entry:
     instance: str
     instance_id: str
     about: list[Row]
-    """What is not the same for all: type, region, version, impact."""
+    """What is not the same for all: account (in messages for staff), type, region, version, impact."""
     urgent: bool
     old: str
     new: str
@@ -280,6 +280,7 @@ def _common(cases: Sequence[Case]) -> Common:
         return False
 
     rows = []
+    is_same("account", lambda case: case.event.account_id)  # the headline names it
     if is_same("type", lambda case: case.event.type_id) and event.type.name not in _count(cases):
         rows.append(Row("Type", event.type.name))
     if is_same("region", _region) and _region(first):
@@ -346,6 +347,7 @@ def _entry(case: Case, differs: frozenset[str]) -> Entry:
 def _about(case: Case, differs: frozenset[str]) -> list[Row]:
     event = case.event
     found = {
+        "account": Row("", event.account.name),
         "type": Row("", event.type.name),
         "version": Row("", version_text(event)),
         "notes": _notes(case) or Row("", ""),

@@ -201,7 +201,7 @@ def lead(case: Case) -> list[str]:
         else:
             found.append(_please(case))
         if case.is_seen and event.is_open:
-            found.append(f"{event.acknowledged_by or 'Somebody'} has seen it.")
+            found.append(f"It was acknowledged by {event.acknowledged_by or 'somebody'}.")
         if kind != K.WORK:  # which says it in its own words
             found.append(event.hold_reason)
     return [line for line in found if line]

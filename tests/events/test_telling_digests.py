@@ -17,8 +17,9 @@ from events.models import BulkChange, Campaign, Event, EventType
 from events.services import bulk, occasions, scheduling
 from events.services.by import By
 from portal.models import Account, Contact, Instance
-from tests.events.conftest import make_event
+from tests.events.conftest import make_contact, make_event
 from tests.events.mails import calendars_of, html_of, send, tell, text_of
+from tests.portal.world import World
 from tests.support.bulk_events import many_events
 from tests.support.receivers import Mailbox
 
@@ -140,6 +141,17 @@ def test_of_several_types_each_row_says_type_and_impact(
     )
     effects = "Transient connections, Differences between versions, typically 45 s"
     assert f"Major version upgrade, 6.2.14 → 7.0.15, Release notes: {NOTES}, {effects}\n" in text
+
+
+def test_staff_read_whose_instances_they_are(world: World, mailbox: Mailbox) -> None:
+    operations = Account.objects.create(name="Operations", is_operations=True)
+    make_contact(operations, "Night shift")
+    running = {"status": EventStatus.RUNNING, "region": "eu-central"}
+    events = [make_event(one, **running) for one in (world.instance, world.other_instance) for _ in range(3)]
+    mail = told(events, K.WORK, mailbox, about="waiting", stage="Prepare", text="Prepare it.")
+    assert mail["To"] == "night-shift@example.org"
+    for account in (world.account, world.other_account):
+        assert text_of(mail).count(f"), {account.name}\n") == html_of(mail).count(f"<br>{account.name}") == 3
 
 
 def test_effects_of_several_types_that_are_called_the_same(

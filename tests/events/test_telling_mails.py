@@ -263,7 +263,7 @@ def test_an_urgent_one_that_was_moved_says_the_new_time_first(
     opening = opening_of(mail)
     assert opening.startswith("Moved by operator. Old time: ")
     # Who moves an event of their own account has seen it: nothing is asked of anybody, in no red box.
-    assert "operator has seen it." in opening and "URGENT" not in opening
+    assert "It was acknowledged by operator." in opening and "URGENT" not in opening
     assert "This is a risk fix, announced 20 h ahead." in opening
     assert 'class="alarm"' not in html_of(mail)
     assert "Look at it, or move it, without signing in:" in text_of(mail)
@@ -291,7 +291,7 @@ def test_a_reminder_of_an_urgent_one_says_who_has_seen_it(
     tell()
     send()
     (mail,) = mailbox.mails
-    assert opening_of(mail).startswith("20 h left until the switchover.\n\noperator has seen it.")
+    assert opening_of(mail).startswith("20 h left until the switchover.\n\nIt was acknowledged by operator.")
 
 
 @pytest.mark.parametrize(
