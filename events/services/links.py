@@ -29,8 +29,9 @@ from portal.errors import Conflict, ServiceError
 from portal.models import AuditEntry, Contact
 from portal.patience import patient
 from portal.services import audit
+from portal.services.quiet import end_of_quiet_hours
 from portal.services.windows import window_for
-from portal.windows import span_at
+from portal.windows import Window, span_at
 
 SIGNER: Final = Signer(sep=".", salt="events.link")
 """Signatures of SECRET_KEY_FALLBACKS count as well."""
@@ -107,7 +108,9 @@ def open_link(token: str) -> OpenedLink:
         event=event_pk, contact=contact_pk, revision=revision, action=CHANGE
     ).first()
     event = (
-        Event.objects.select_related("type", "account", "instance", "campaign").filter(pk=event_pk).first()
+        Event.objects.select_related("type", "account", "instance__endpoint", "campaign")
+        .filter(pk=event_pk)
+        .first()
     )
     if event is None:
         return OpenedLink(LinkState.FORGED)
@@ -156,6 +159,8 @@ class Offers:
     fixed: ServiceError | None = None
     """Why no time can be chosen at all."""
     may_cancel: bool = False
+    has_window: bool = False
+    """The instance, or its account, has a maintenance window, whether or not it has a free place."""
 
 
 def offers(event: Event, now: datetime | None = None) -> Offers:
@@ -169,7 +174,8 @@ def offers(event: Event, now: datetime | None = None) -> Offers:
     at_once = rules.at_once(facts)
     latest = rules.latest_choice(facts)
     has_room = facts.earliest <= latest
-    window, later = _in_windows(event, facts, surroundings)
+    own = window_for(event.instance) if event.instance is not None else None
+    window, later = _in_windows(own, facts, surroundings) if own is not None else (None, None)
     return Offers(
         window=window,
         later=later,
@@ -177,16 +183,14 @@ def offers(event: Event, now: datetime | None = None) -> Offers:
         earliest=facts.earliest if has_room else None,
         latest=latest if has_room else None,
         may_cancel=may_cancel,
+        has_window=own is not None,
     )
 
 
 def _in_windows(
-    event: Event, facts: rules.Facts, surroundings: rules.Surroundings
+    window: Window, facts: rules.Facts, surroundings: rules.Surroundings
 ) -> tuple[datetime | None, datetime | None]:
     """The first free moment in a window, and the first one in a window after the time that stands."""
-    window = window_for(event.instance) if event.instance is not None else None
-    if window is None:
-        return None, None
     first = rules.propose(facts, window, surroundings)
     later = None
     if facts.switch_at is not None:
@@ -228,9 +232,14 @@ def move(link: OpenedLink, wish: scheduling.Wish, origin: Origin) -> Event:
     )
 
 
-def cancel(link: OpenedLink, origin: Origin) -> Event:
+def cancel(link: OpenedLink, reason: str, origin: Origin) -> Event:
     """Uses the link up. Raises Conflict (`link.used`), and what scheduling.cancel raises."""
-    return _spend(link, origin, "cancel", lambda event: scheduling.cancel(link.by, event, seen=link.revision))
+    return _spend(
+        link,
+        origin,
+        "cancel",
+        lambda event: scheduling.cancel(link.by, event, reason, seen=link.revision),
+    )
 
 
 def _spend(link: OpenedLink, origin: Origin, did: str, change: Callable[[Event], Event]) -> Event:
@@ -303,6 +312,20 @@ def _record(link: OpenedLink, did: str, origin: Origin, *, refused: str = "") ->
     )
 
 
+# --- After it was pressed ---------------------------------------------------------------------------------------------
+
+
+def may_have(event: Event, moment: datetime, now: datetime | None = None) -> bool:
+    """Whether the rules allow this time, such as the one that the event had before."""
+    now = now or timezone.now()
+    return rules.check_reschedule(facts_of(event, now), moment, around(event, now)) is None
+
+
+def held_until(event: Event, contact: Contact, now: datetime | None = None) -> datetime | None:
+    """Until when quiet hours may hold back the message with the newest link; None where they do not."""
+    return None if event.is_urgent else end_of_quiet_hours(contact, now or timezone.now())
+
+
 # --- Who was it -------------------------------------------------------------------------------------------------------
 
 CHANGES: Final = ("event.rescheduled", "event.postponed", "event.cancelled")
@@ -325,4 +348,5 @@ def last_change(event: Event) -> LastChange | None:
     if entry is None:
         return None
     who = entry.actor_name or str(entry.details.get("contact", "")) or "the system"
-    return LastChange(who, str(entry.details.get("via", "")), entry.at)
+    via = str(entry.details.get("via", ""))
+    return LastChange(who, via if via != who else "", entry.at)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,8 +16,18 @@ from django.utils.http import urlencode
 from django.views.decorators.http import require_http_methods
 
 from events import clock
+from events.forms.schedule import CancelForm
 from events.models import Event
-from events.present import EventView, in_words
+from events.present import EventView
+from events.present_links import (
+    Shown,
+    address_warning,
+    apart,
+    back_note,
+    choices_of,
+    first_minute,
+    impact_lead,
+)
 from events.services import links, scheduling
 from events.services.links import LinkState, OpenedLink, Origin
 from events.services.throttle import wait_for
@@ -31,32 +40,6 @@ ADDRESS_LIMIT: Final = (
 )
 LINK_LIMIT: Final = 30
 CLOSED_STATUS: Final = {LinkState.FORGED: 404, LinkState.FOREIGN: 404}  # else 410
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A moment as the page shows it."""
-
-    local: str
-    utc: str
-    iso: str
-    distance: str
-    short: str
-    moment: datetime
-
-    @classmethod
-    def of(cls, moment: datetime | None, zone: zoneinfo.ZoneInfo, now: datetime) -> Shown | None:
-        if moment is None:
-            return None
-        iso = moment.astimezone(zone).isoformat(timespec="seconds")
-        return cls(
-            clock.words(moment, zone),
-            clock.utc_words(moment, zone),
-            iso,
-            in_words(moment, now),
-            clock.short_words(moment, zone),
-            moment,
-        )
 
 
 @login_not_required
@@ -106,22 +89,18 @@ def page(
     event, now, zone = opened.event, timezone.now(), zone_of(opened)
     assert event is not None
     offers = links.offers(event, now)
-    low, high = (
-        clock.field_range(offers.earliest, offers.latest, zone)
-        if offers.earliest is not None and offers.latest is not None
-        else ("", "")
-    )
+    earliest, latest = offers.earliest, offers.latest
+    low, high = clock.field_range(earliest, latest, zone) if earliest and latest else ("", "")
     entered = request.POST.get("at", "")
-    proposal = event.switch_at or offers.window or offers.latest
+    proposal = event.switch_at or offers.window or latest
     context = about(opened, now) | {
         "refusal": refusal,
         "notice": notice,
         "offers": offers,
-        "window": Shown.of(offers.window, zone, now),
-        "later": Shown.of(offers.later, zone, now),
+        "choices": choices_of(event, offers, zone, now),
         "at_once": Shown.of(offers.now, zone, now),
-        "earliest": Shown.of(offers.earliest, zone, now),
-        "latest": Shown.of(offers.latest, zone, now),
+        "earliest": Shown.of(first_minute(earliest) if earliest else None, zone, now),
+        "latest": Shown.of(latest, zone, now),
         "twice": [Shown.of(one, zone, now) for one in refusal.moments]
         if isinstance(refusal, clock.TwiceThere)
         else [],
@@ -129,10 +108,15 @@ def page(
         "high": high,
         "entered": entered or (f"{proposal.astimezone(zone):{clock.FIELD_FORMAT}}" if proposal else ""),
         "wanted": wanted if wanted is not None else request.GET.get("do", ""),
+        "cancel_form": CancelForm(request.POST if refusal and wanted == "cancel" else None),
     }
     response = render(request, "events/link.html", context, status=refusal.status if refusal else 200)
-    # With no-referrer a browser would send `Origin: null` along with the form, which no protection against forged requests can
-    # accept. This one names the host alone, never the path.
+    return with_forms(response)
+
+
+def with_forms(response: HttpResponse) -> HttpResponse:
+    """With no-referrer a browser would send `Origin: null` along with a form, which no protection against forged requests can
+    accept. This one names the host alone, never the path."""
     response.headers["Referrer-Policy"] = "strict-origin"
     return response
 
@@ -145,25 +129,52 @@ def closed(request: HttpRequest, opened: OpenedLink) -> HttpResponse:
 
 
 def done(request: HttpRequest, opened: OpenedLink, event: Event) -> HttpResponse:
-    """The event as it is after the button was pressed."""
-    after = OpenedLink(LinkState.STALE, event, opened.contact, opened.revision)
-    context = about(after, timezone.now()) | {"waits": scheduling.waits_for(event)}
-    return render(request, "events/link_done.html", context)
+    """The event as it is after the button was pressed, beside what it was, with the way back.
+
+    `again` is the link that the next message of this contact has. It is shown to whoever has pressed, once: the link that was
+    pressed leads nowhere any more.
+    """
+    before, now, zone = opened.event, timezone.now(), zone_of(opened)
+    assert before is not None and opened.contact is not None
+    after = OpenedLink(LinkState.STALE, event, opened.contact, event.revision)
+    context = about(after, now)
+    was = before.switch_at if before.switch_at != event.switch_at else None
+    may_change = event.is_open and event.may_change and not context["begins"]
+    back = was if may_change and was is not None and links.may_have(event, was, now) else None
+    context |= {
+        "unchanged": event.revision == opened.revision,
+        "was": Shown.of(was, zone, now),
+        "moved": apart(event.switch_at, was, zone) if event.switch_at and was else "",
+        "back": Shown.of(back, zone, now),
+        "back_note": back_note(context["view"], back),
+        "was_planned": Shown.of(before.switch_at, zone, now),
+        "now_label": "Switchover, now" if was else "Switchover",
+        "again": links.link_for(event, opened.contact) if may_change else "",
+        "waits": scheduling.waits_for(event),
+    }
+    response = render(request, "events/link_done.html", context)
+    return with_forms(response) if back else response
 
 
 def about(opened: OpenedLink, now: datetime) -> dict[str, Any]:
     """What every page says of the event."""
-    event, zone = opened.event, zone_of(opened)
-    assert event is not None
+    event, contact, zone = opened.event, opened.contact, zone_of(opened)
+    assert event is not None and contact is not None
+    view = EventView(event, now=now, by=opened.by)
     return {
         "link": opened,
         "event": event,
-        "view": EventView(event, now=now, by=opened.by),
+        "view": view,
         "zone": zone.key,
         "switch": Shown.of(event.switch_at, zone, now),
+        "prepares": Shown.of(event.starts_at if event.preparation_seconds else None, zone, now),
         "deadline": Shown.of(event.deadline, zone, now),
         "finished": Shown.of(event.finished_at, zone, now),
+        "begins": event.is_open and event.starts_at is not None and event.starts_at <= now,
+        "impact": impact_lead(view),
+        "warning": address_warning(view),
         "changed": links.last_change(event) if event.revision else None,
+        "held": Shown.of(links.held_until(event, contact, now), zone, now),
         "next": urlencode({"next": event.get_absolute_url()}),
     }
 
@@ -233,7 +244,15 @@ def at_once(request: HttpRequest, opened: OpenedLink, origin: Origin) -> Event:
 
 
 def cancel(request: HttpRequest, opened: OpenedLink, origin: Origin) -> Event:
-    return links.cancel(opened, origin)
+    """As in the console, everybody is told why."""
+    form = CancelForm(request.POST)
+    if not form.is_valid():
+        assert opened.event is not None
+        if refusal := scheduling.cancel_refusal(opened.by, opened.event, timezone.now()):
+            raise refusal  # what the page says without its form
+        why = next(iter(form.errors.values()))[0]
+        raise Invalid(f"{why} Nothing was changed.", advice="", id="link.no_reason", field="reason")
+    return links.cancel(opened, form.cleaned_data["reason"], origin)
 
 
 BUTTONS: Final[dict[str, Button]] = {

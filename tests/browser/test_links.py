@@ -69,11 +69,22 @@ def test_two_taps_from_the_mail_to_another_time(
     expect(page.locator("main")).to_contain_text("shop-sessions")
     picture(nobody, "link-phone", full_page=True)
     button = page.get_by_role("button", name=re.compile("^Next window"))
-    words = button.locator(".link-exact").inner_text()
+    words = button.inner_text().partition("\n")[0].removeprefix("Next window: ")
     button.click()  # the second
-    expect(page.get_by_role("heading", level=1)).to_have_text("The switchover is set")
-    expect(page.get_by_role("status")).to_contain_text(words.partition(" ·")[0])
+    expect(page.get_by_role("heading", level=1)).to_have_text("The switchover is moved")
+    expect(page.get_by_role("status")).to_contain_text(words)
     picture(nobody, "link-done", full_page=True)
+
+    # Taken back, and, which takes a second tap, moved to an earlier window.
+    page.get_by_role("button", name=re.compile("^Put back to")).click()
+    expect(page.get_by_role("status")).to_contain_text(f"was {words}")
+    page.get_by_role("link", name="Change it again").click()
+    earlier = page.get_by_role("button", name=re.compile("^Yes, move it to"))
+    expect(earlier).to_be_hidden()
+    page.get_by_text(re.compile("^Earlier: ")).click()
+    picture(nobody, "link-earlier", full_page=True)
+    earlier.click()
+    expect(page.get_by_role("status")).to_contain_text("earlier")
 
     with nobody.refusals():
         page.goto(paths["pending"])
@@ -101,7 +112,7 @@ def test_two_taps_from_the_mail_to_another_time(
     page.get_by_text("Start now", exact=True).click()
     picture(nobody, "link-now", full_page=True)
     page.get_by_role("button", name="Yes, start now").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("The switchover is set")
+    expect(page.get_by_role("heading", level=1)).to_have_text("The preparation begins now")
 
 
 @pytest.mark.timeout(240)
@@ -159,7 +170,7 @@ def test_a_link_that_works_is_accessible(visitor: NewVisitor, console: Console, 
         page.get_by_role("button", name="Set this time").click()
         expect(page.get_by_role("alert")).to_contain_text("is after the deadline")
     faults += violations(page, RULES, "refused")
-    page.get_by_role("button", name=re.compile("^(Next|Later) window")).first.click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("The switchover is set")
+    page.get_by_role("button", name=re.compile("^Next window")).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("The switchover is moved")
     faults += violations(page, RULES, "done")
     assert not faults, "\n".join(faults)

@@ -216,7 +216,7 @@ def test_the_page_says_what_happens_to_which_server_and_when(
         "in 3 days", event.cause[:40], event.impacts[0]["text"][:40], "S1 · Maintenance", "Acknowledge", "On call",
     ):  # fmt: skip
         assert said in page, said
-    assert "Next window" not in page  # it has none
+    assert "Next window:" not in page  # it has none
     assert "Cancel the event" not in page and "imulated" not in page
     assert 'type="datetime-local"' in page
     latest = event.deadline.astimezone(BERLIN)
@@ -337,7 +337,7 @@ def test_the_next_window_is_the_one_that_was_shown(
     assert shown is not None
     page = text_of(engineer.get(path))
     assert (
-        "Next window (" in page and f'value="{shown.astimezone(UTC).isoformat(timespec="seconds")}"' in page
+        "Next window: " in page and f'value="{shown.astimezone(UTC).isoformat(timespec="seconds")}"' in page
     )
 
     moved = press(engineer, path, "window", at=(shown - timedelta(days=1)).isoformat())
@@ -361,7 +361,9 @@ def test_a_window_after_the_time_that_stands(
     assert offers.later == tomorrow + timedelta(days=3)
 
     path = links.link_for(event, contact)
-    assert "Later window" in text_of(engineer.get(path))
+    page = text_of(engineer.get(path))
+    later = tomorrow + timedelta(days=3)
+    assert f"Next window: {later:%a} {later.day} {later:%b}" in page and "1 day later" in page
     assert press(engineer, path, "later", at=(tomorrow + timedelta(days=3)).isoformat()).status_code == 200
     event.refresh_from_db()
     assert event.switch_at == tomorrow + timedelta(days=3)
@@ -384,7 +386,8 @@ def test_cancelling_only_what_may_be(instance: Instance, contact: Contact, engin
 
     refused = press(engineer, links.link_for(fixed, contact), "cancel")
     assert refused.status_code == 409 and "may not be cancelled" in text_of(refused)
-    response = press(engineer, links.link_for(free, contact), "cancel")
+    assert press(engineer, links.link_for(free, contact), "cancel").status_code == 422  # nobody was told why
+    response = press(engineer, links.link_for(free, contact), "cancel", reason="It is done with another one.")
 
     assert response.status_code == 200 and "The event is cancelled" in text_of(response)
     fixed.refresh_from_db()
