@@ -117,12 +117,6 @@ def words(moment: datetime, zone: zoneinfo.ZoneInfo) -> str:
     return f"{local:%a} {local.day} {local:%b %Y %H:%M} {zone_name(local)}"
 
 
-def short_words(moment: datetime, zone: zoneinfo.ZoneInfo) -> str:
-    """`Tue 02:00 CET` for the days of a week, which no other day can be mixed up with; see `words` for the rest."""
-    local = moment.astimezone(zone)
-    return f"{local:%a %H:%M} {zone_name(local)}"
-
-
 def zone_name(local: datetime) -> str:
     """`CET`; `UTC+05:45` where the zone has no letters for it."""
     name = local.tzname() or ""

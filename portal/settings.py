@@ -181,6 +181,7 @@ TIME_ZONE = env.text("TIME_ZONE", "UTC")  # of people who have not chosen one
 LANGUAGE_CODE = "en"
 USE_I18N = True
 USE_THOUSAND_SEPARATOR = True
+FORMAT_MODULE_PATH = "portal.formats"
 
 # --- Mail -------------------------------------------------------------------------------------------------------------
 

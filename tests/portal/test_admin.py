@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from django.test import Client
 
-from portal.models import AuditEntry, Instance
+from portal.models import Account, AuditEntry, Instance
 from portal.redis_control import EndpointParams
 from tests.portal.world import World
 
@@ -18,6 +19,12 @@ As = Callable[[str], Client]
 def test_lists_open(model: str, world: World, as_role: As) -> None:
     assert as_role("admin").get(f"/admin/portal/{model}/?q=x").status_code == 200
     assert as_role("owner").get(f"/admin/portal/{model}/").status_code == 302
+
+
+def test_times_are_on_a_clock_of_24_hours(world: World, as_role: As) -> None:
+    Account.objects.update(created_at=datetime(2026, 12, 7, 18, 5, tzinfo=UTC))
+    html = as_role("admin").get("/admin/portal/account/").content.decode()
+    assert "2026-12-07 18:05" in html and "p.m." not in html
 
 
 def test_detected_fields_are_read_only(world: World, as_role: As) -> None:
