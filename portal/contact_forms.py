@@ -9,6 +9,7 @@ from django import forms
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import Q
+from django.utils import timezone
 
 from portal.choices import Category, ChannelKind
 from portal.delivery import other, webhook
@@ -30,6 +31,7 @@ class ContactForm(StyledForm):
         label="Is told about",
         required=False,
         choices=Category.choices,
+        initial=[Category.MAINTENANCE.value],
         widget=forms.CheckboxSelectMultiple,
     )
     email = forms.CharField(
@@ -70,7 +72,11 @@ class ContactForm(StyledForm):
     quiet_to = forms.TimeField(
         label="to", required=False, widget=forms.TimeInput(format="%H:%M", attrs={"type": "time"})
     )
-    time_zone = forms.ChoiceField(label="Time zone", initial="UTC")
+    time_zone = forms.ChoiceField(
+        label="Time zone",
+        initial=lambda: str(timezone.get_current_timezone()),
+        help_text="The clock of the contact: times in its messages are in this zone, with UTC beside them, and so are its quiet hours.",
+    )
     order = forms.IntegerField(
         label="Order",
         min_value=0,
@@ -87,8 +93,10 @@ class ContactForm(StyledForm):
         zones = sorted(
             zone for zone in zoneinfo.available_timezones() if "/" in zone and not zone.startswith("Etc/")
         )
-        if contact and contact.time_zone not in zones and contact.time_zone != "UTC":
-            zones.insert(0, contact.time_zone)
+        # That of a new contact begins as the one of whoever makes it.
+        now = contact.time_zone if contact else str(timezone.get_current_timezone())
+        if now not in zones and now != "UTC":
+            zones.insert(0, now)
         self.fields["time_zone"].choices = [("UTC", "UTC"), *((zone, zone) for zone in zones)]  # type: ignore[attr-defined]
         keep = Q(memberships__account=account)
         if contact and contact.user_id:

@@ -182,8 +182,9 @@ def shown_address(channel: Channel) -> str:
         parts = urlsplit(channel.address.reveal())
     except (CredentialUnreadable, ValueError):
         return "cannot be read"
-    host = parts.hostname if channel.kind == ChannelKind.WEBHOOK else ""
-    return f"{parts.scheme}://{host or ''}/…" if host else f"{parts.scheme}://…"
+    # What stands before an @ is a user name and a password.
+    host = parts.netloc.rpartition("@")[2] if channel.kind == ChannelKind.WEBHOOK else ""
+    return f"{parts.scheme}://{host}/…" if host else f"{parts.scheme}://…"
 
 
 def _check(account: Account, details: Details) -> None:

@@ -11,11 +11,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from portal.choices import ChannelKind
+from portal.choices import Category, ChannelKind, Role
 from portal.contact_forms import ContactForm, InstanceContactsForm
 from portal.errors import ServiceError
 from portal.htmx import HtmxHttpRequest
-from portal.models import Account, AuditEntry, Channel, Contact, Delivery, Instance
+from portal.models import Account, AuditEntry, Channel, Contact, Delivery, Instance, Membership
 from portal.services import contacts
 from portal.services.permissions import require_operator, role_in
 
@@ -137,9 +137,15 @@ def _edit(request: HtmxHttpRequest, account: Account, row: Contact | None) -> Ht
                 form.add_refusal(error)
                 status = error.status
             else:
+                if not saved.categories:
+                    messages.warning(
+                        request,
+                        f"The contact {saved.name} was saved. It is told of nothing: tick a category.",
+                    )
+                elif not secret:
+                    messages.success(request, f"The contact {saved.name} was saved.")
                 if secret:
                     return _page(request, account, saved, secret=secret)
-                messages.success(request, f"The contact {saved.name} was saved.")
                 return redirect("account_contact", account.public_id, saved.pk)
     removed = set(form["removed"].value() or ())
     others = [(one, contacts.shown_address(one), str(one.pk) in removed) for one in form.others]
@@ -162,8 +168,16 @@ def _page(request: HtmxHttpRequest, account: Account, row: Contact, *, secret: s
         ],
         "can_operate": role is not None and role.can_operate,
         "secret": secret,
+        "reads_more_than_allowed": _reads_more_than_allowed(row),
     }
     return render(request, "portal/contact_detail.html", context)
+
+
+def _reads_more_than_allowed(row: Contact) -> bool:
+    """Whether links in its messages let a person do what their role does not."""
+    told = Category.MAINTENANCE in row.categories and row.user_id is not None
+    viewers = Membership.objects.filter(account=row.account_id, user=row.user_id, role=Role.VIEWER)
+    return told and viewers.filter(user__is_superuser=False).exists()
 
 
 def _channels(row: Contact) -> list[Channel]:

@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from portal.choices import Category, ChannelKind, DeliveryStatus
 from portal.errors import Invalid, NotFound, NotPermitted
-from portal.models import AuditEntry, Contact, Delivery, InstanceContact, Notification
+from portal.models import AuditEntry, Contact, Delivery, InstanceContact, Notification, UserProfile
 from portal.services import contacts, deliveries, inbox, notifications
 from portal.services.contacts import Details, Reach
 
@@ -36,6 +36,11 @@ def saved(world: World, reach: Reach = NO_CHANNEL, **values: Any) -> Contact:
 
 def kinds(contact: Contact) -> set[str]:
     return {channel.kind for channel in contact.channels.all()}
+
+
+def page_of(browser: Client, contact: Contact, *, edit: bool = False) -> str:
+    name = "account_contact_edit" if edit else "account_contact"
+    return browser.get(reverse(name, args=[contact.account.public_id, contact.pk])).content.decode()
 
 
 def form(**values: str | list[str]) -> dict[str, Any]:
@@ -171,6 +176,54 @@ def test_a_contact_that_a_program_has_made_can_be_edited(
     assert found.status_code == 302
     contact.refresh_from_db()
     assert (contact.email, contact.order) == ("night@example.org", 0)
+
+
+def test_a_new_contact_is_told_of_maintenance_by_the_clock_of_who_adds_it(
+    world: World, as_role: Callable[[str], Client]
+) -> None:
+    UserProfile.objects.create(user=world.user("operator"), time_zone="Europe/Berlin")
+    url = reverse("account_contact_create", args=[world.account.public_id])
+    new = as_role("operator").get(url).context["form"]
+    assert (new["categories"].value(), new["time_zone"].value()) == (["maintenance"], "Europe/Berlin")
+    assert as_role("owner").get(url).context["form"]["time_zone"].value() == "UTC"
+
+
+def test_a_contact_that_is_told_of_nothing_is_no_success(
+    world: World, as_role: Callable[[str], Client]
+) -> None:
+    browser = as_role("operator")
+    url = reverse("account_contact_create", args=[world.account.public_id])
+    for channel in ({"email": "a@example.org"}, {"webhook": "https://hooks.internal/x"}):
+        found = browser.post(url, form(**channel), follow=True)
+        said = [(one.level_tag, str(one)) for one in found.context["messages"]]
+        assert said == [("warning", "The contact On call was saved. It is told of nothing: tick a category.")]
+
+
+def test_the_page_says_by_which_clock_a_contact_is_told(
+    world: World, as_role: Callable[[str], Client]
+) -> None:
+    contact = saved(world, time_zone="Asia/Tokyo")
+    assert "Asia/Tokyo" in page_of(as_role("viewer"), contact)
+
+
+def test_links_in_messages_reach_farther_than_the_role_of_a_viewer(
+    world: World, as_role: Callable[[str], Client]
+) -> None:
+    browser = as_role("operator")
+    theirs = saved(world, user=world.user("viewer"))
+    assert "whatever their role" in page_of(browser, theirs, edit=True)
+    warning = "viewer is a viewer of the account, but may move, start and cancel events"
+    assert warning in page_of(browser, theirs) and warning in page_of(as_role("viewer"), theirs)
+    for harmless in (saved(world, user=world.user("operator")), saved(world)):
+        assert "is a viewer of" not in page_of(browser, harmless)
+    only_tasks = saved(world, user=world.user("viewer"), categories=["tasks"])
+    assert "is a viewer of" not in page_of(browser, only_tasks)
+
+
+def test_webhooks_of_one_host_are_told_apart(world: World, as_role: Callable[[str], Client]) -> None:
+    for address in (f"http://127.0.0.1:8099/{SECRET_PATH}", f"https://[::1]/{SECRET_PATH}?{SECRET_PATH}"):
+        shown = page_of(as_role("viewer"), saved(world, Reach(webhook=address)))
+        assert address.partition(SECRET_PATH)[0] + "…" in shown and SECRET_PATH not in shown
 
 
 def test_secrets_of_channels_are_shown_once_or_never(
