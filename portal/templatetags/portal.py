@@ -8,27 +8,42 @@
 {{ instance.memory_used|filesize }}     1.4 GiB
 {% copy_button account.public_id %}     a button that copies the text (shown where scripts run)
 {% field form.host %}                   label, widget, help and errors of a form field
+{{ value|moment }}                      a text of the audit log: a time in the reader's zone, anything else as it is
+{% object_url entry as url %}           the page of what an entry of the audit log is about
+{{ told|text_for_inbox }}               a message without the links that somebody who is signed in does not need
+{{ told|excerpt }}                      the same, without its first paragraph, which repeats the subject
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from django import template
 from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 
 from portal import icons
 from portal.choices import BadgedChoices, Category
+from portal.models import AuditEntry, Notification
 
 register = template.Library()
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+SIGNED: Final = "/events/link/"
+"""In the address of every link that works without signing in."""
+PAGES: Final = {
+    "account": "account_detail",
+    "bulkchange": "event_bulk",
+    "campaign": "event_campaign",
+    "event": "event_detail",
+}
+"""What is never deleted has a page for ever, by the `object_type` of the audit log."""
 
 
 @register.simple_tag
@@ -65,6 +80,51 @@ def action_label(action: str) -> str:
 def category_label(value: str) -> str:
     """A value of portal.choices.Category for people."""
     return str(Category(value).label) if value in Category.values else value
+
+
+@register.filter
+def moment(text: str) -> str:
+    """`2026-03-01T09:00:00+00:00` as `2026-03-01 10:00 CET`."""
+    if len(text) < 19 or text[10:11] != "T":
+        return text
+    try:
+        found = parse_datetime(text)
+    except ValueError:
+        return text
+    if found is None or found.tzinfo is None:
+        return text
+    return f"{timezone.localtime(found):%Y-%m-%d %H:%M %Z}"
+
+
+@register.simple_tag
+def object_url(entry: AuditEntry) -> str:
+    """ "" for what may be gone, or has no page."""
+    name = PAGES.get(entry.object_type)
+    return reverse(name, args=[entry.object_id]) if name and entry.object_id else ""
+
+
+@register.filter
+def text_for_inbox(told: Notification) -> str:
+    """Without the links that work without signing in, and without that of the button. Of a paragraph that does nothing but introduce
+    one nothing is left."""
+    kept = []
+    for block in told.text.split("\n\n"):
+        lines = block.split("\n")
+        left = [line for line in lines if SIGNED not in line and not _leads_to(line, told.url)]
+        if left == lines or (len(left) > 1 and not any(line.endswith(":") for line in left)):
+            kept.append("\n".join(left))
+    return "\n\n".join(kept)
+
+
+@register.filter
+def excerpt(told: Notification) -> str:
+    """Of a message for a list, in which its subject stands above it."""
+    text = text_for_inbox(told)
+    return text.partition("\n\n")[2] or text
+
+
+def _leads_to(line: str, url: str) -> bool:
+    return bool(url) and line.lstrip().startswith("http") and line.endswith(url)
 
 
 @register.simple_tag(name="time")

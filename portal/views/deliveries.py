@@ -21,7 +21,6 @@ COLUMNS = (
     Column("contact", "Contact", ("notification__contact__name",)),
     Column("kind", "Channel", ("kind",)),
     Column("status", "Status", ("status",)),
-    Column("attempts", "Attempts", ("attempts",), css="num"),
     Column("", "Actions", hidden_label=True),
 )
 FILTERS = (

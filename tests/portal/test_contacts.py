@@ -18,6 +18,7 @@ from portal.errors import Invalid, NotFound, NotPermitted
 from portal.models import AuditEntry, Contact, Delivery, InstanceContact, Notification, UserProfile
 from portal.services import contacts, deliveries, inbox, notifications
 from portal.services.contacts import Details, Reach
+from portal.templatetags.portal import text_for_inbox
 
 from .world import World
 
@@ -295,6 +296,40 @@ def test_the_inbox(world: World, as_role: Callable[[str], Client]) -> None:
     assert "unread" not in browser.get(reverse("home")).content.decode()
 
 
+def test_a_message_in_the_inbox_leads_to_its_event_and_not_past_the_login(
+    world: World, as_role: Callable[[str], Client]
+) -> None:
+    contact = saved(world, user=world.user("viewer"))
+    text = (
+        "Network upgrade of sessions: Sat 5 December, 02:00 UTC\n\nIt was moved by owner.\n\n"
+        "Move it, without signing in:\nhttps://console.example/events/link/O-6-1.x/\n\nWhy\nThe network moves."
+    )
+    message = notifications.Message("Network upgrade of sessions", text, url="/events/ev-2345abcd/")
+    notifications.notify([contact], "x", Category.MAINTENANCE, message)
+    browser = as_role("viewer")
+    row = browser.get(reverse("inbox")).content.decode()
+    assert '<span class="sub">It was moved by owner.' in row
+    told = inbox.messages_of(world.user("viewer")).get()
+    page = browser.get(reverse("inbox_message", args=[told.public_id])).content.decode()
+    assert '<a class="btn btn-primary" href="/events/ev-2345abcd/">Open the event</a>' in page
+    assert "moved by owner" in page and "The network moves." in page
+    assert "/events/link/" not in row + page and "without signing in" not in row + page
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("It failed.", "It failed."),
+        ("The list:\nhttps://a.example/events/?q=1\n\nEnd.", "End."),
+        ("orders\n  Tue\n  https://a.example/events/link/x/", "orders\n  Tue"),
+        ("Notes: https://a.example/events/?q=1", "Notes: https://a.example/events/?q=1"),
+        ("See\nhttps://b.example/", "See\nhttps://b.example/"),
+    ],
+)
+def test_only_links_that_the_page_has_itself_are_left_out(text: str, shown: str) -> None:
+    assert text_for_inbox(Notification(text=text, url="/events/?q=1")) == shown
+
+
 def test_the_badge_costs_one_query_and_fragments_none(world: World, as_role: Callable[[str], Client]) -> None:
     contact = saved(world, user=world.user("viewer"))
     browser = as_role("viewer")
@@ -326,6 +361,19 @@ def test_the_log_of_deliveries(world: World, as_role: Callable[[str], Client]) -
     again = reverse("account_redeliver", args=[world.account.public_id, delivery.pk])
     as_role("operator").post(again)
     assert Delivery.objects.get().status == DeliveryStatus.PENDING
+
+
+def test_a_delivery_leads_to_what_it_is_about(world: World, as_role: Callable[[str], Client]) -> None:
+    contact = saved(world, user=world.user("operator"))
+    message = notifications.Message("Moved", "It was moved.", url="/events/ev-2345abcd/")
+    notifications.notify([contact], "x", Category.MAINTENANCE, message)
+    mine = reverse("inbox_message", args=[Notification.objects.get().public_id])
+    url = reverse("account_deliveries", args=[world.account.public_id])
+    for role in ("operator", "viewer"):
+        page = as_role(role).get(url).content.decode()
+        assert 'href="/events/ev-2345abcd/">Moved</a>' in page
+        assert (mine in page) == (role == "operator")  # nobody opens what another person was told
+        assert reverse("account_contact", args=[world.account.public_id, contact.pk]) in page
 
 
 def test_contacts_of_an_instance(world: World, as_role: Callable[[str], Client]) -> None:

@@ -12,7 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from portal.models import Account, AuditEntry, Instance, UserProfile
 from portal.redis_control import EndpointParams, errors
-from portal.services import tokens
+from portal.services import audit, tokens
 from tests.portal.world import PASSWORD, World, make_instance
 
 As = Callable[[str], Client]
@@ -396,6 +396,15 @@ class TestProfile:
 
 
 class TestAuditLog:
+    def test_rows_lead_to_what_stays(self, world: World, as_role: As) -> None:
+        audit.record(world.user("owner"), "account.renamed", world.account)
+        audit.record(world.user("owner"), "instance.changed", world.instance, at="2026-03-01T09:00:00+00:00")
+        UserProfile.objects.create(user=world.user("viewer"), time_zone="Europe/Berlin")
+        html = text(as_role("viewer").get("/audit/"))
+        assert f'<a href="{world.account.get_absolute_url()}">Payments</a>' in html
+        assert world.instance.get_absolute_url() not in html  # it may be deleted by now
+        assert "2026-03-01 10:00 CET" in html
+
     def test_wrong_account(self, world: World, as_role: As) -> None:
         as_role("owner").post(reverse("instance_delete", args=[world.instance.public_id]))
         assert "instance.deleted" in text(as_role("viewer").get("/audit/"))
