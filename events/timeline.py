@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
 
+from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 
 from events import rules
 from events.choices import OccasionKind
 from events.models import Event
+from events.services import bulk
+from events.services.by import may_publish
 from portal.models import AuditEntry, Notification
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
 
 MOST: Final = 100  # of each kind
 ACTIONS: Final = {
@@ -36,6 +43,24 @@ PRESSED: Final = {
 """The buttons of a link's page. Where a press came from, and with which browser, is in the audit."""
 
 
+NAMES: Final = {
+    "bulk": "bulk change",
+    "measured_seconds": "measured, in seconds",
+    "switch_at": "switchover",
+    "why": "because",
+}
+"""What details are called, where it is not as in the audit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """`name` is empty where the text says enough; `href` leads to the page of what it names."""
+
+    name: str
+    text: str
+    href: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Deed:
     """A line. `who` is empty for the system; `icon` names one of portal/icons.py."""
@@ -44,26 +69,42 @@ class Deed:
     what: str
     icon: str = "dot"
     who: str = ""
-    details: tuple[tuple[str, str], ...] = ()
+    details: tuple[Detail, ...] = ()
     is_deed: bool = False
     """Somebody, or the system, did it: `who` is shown."""
 
 
-def of(event: Event) -> list[Deed]:
-    """Five queries."""
-    found = [*_deeds(event), *_told(event), *_stages(event)]
+def of(event: Event, reader: User) -> list[Deed]:
+    """Five queries, and one more if bulk changes have changed it."""
+    found = [*_deeds(event, reader), *_told(event), *_stages(event)]
     return sorted(found, key=lambda one: one.at, reverse=True)
 
 
-def _deeds(event: Event) -> Iterator[Deed]:
-    rows = AuditEntry.objects.filter(object_type=Event._meta.model_name, object_id=event.public_id)
-    for row in rows.exclude(action__in=UNTOLD).order_by("-at", "-pk")[:MOST]:
+def _deeds(event: Event, reader: User) -> Iterator[Deed]:
+    found = AuditEntry.objects.filter(object_type=Event._meta.model_name, object_id=event.public_id)
+    rows = list(found.exclude(action__in=UNTOLD).order_by("-at", "-pk")[:MOST])
+    pages = _pages(rows, reader)
+    for row in rows:
         details = row.details
         who = row.actor_name or str(details.get("contact", ""))
         if row.action == "event.link_refused":
             details = _of_refused(details)
         what = ACTIONS.get(row.action) or row.action.partition(".")[2].replace("_", " ").capitalize()
-        yield Deed(row.at, what, "edit", who, tuple(_readable(details)), is_deed=True)
+        yield Deed(row.at, what, "edit", who, tuple(_readable(details, pages)), is_deed=True)
+
+
+def _pages(rows: Sequence[AuditEntry], reader: User) -> dict[str, str]:
+    """Of campaigns and bulk changes that the reader may open, by their IDs."""
+    campaigns = {str(row.details["campaign"]) for row in rows if row.details.get("campaign")}
+    found = {}
+    for one in campaigns:
+        # Its page is for those who publish; others see its events in the list.
+        its_events = f"{reverse('event_list')}?{urlencode({'q': one})}"
+        found[one] = reverse("event_campaign", args=[one]) if may_publish(reader) else its_events
+    if changes := {str(row.details["bulk"]) for row in rows if row.details.get("bulk")}:
+        theirs = bulk.visible_to(reader).filter(public_id__in=changes)
+        found |= {one.public_id: one.get_absolute_url() for one in theirs}
+    return found
 
 
 def _of_refused(details: Mapping[str, Any]) -> dict[str, str]:
@@ -73,12 +114,12 @@ def _of_refused(details: Mapping[str, Any]) -> dict[str, str]:
     return {"": ": ".join(part for part in (PRESSED.get(did, did), why.replace("_", " ")) if part)}
 
 
-def _readable(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _readable(details: Mapping[str, Any], pages: Mapping[str, str]) -> Iterator[Detail]:
     for name, value in details.items():
         if name == "contact" or value in (None, "", [], False):
             continue
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield name.replace("_", " "), _moment(text)
+        yield Detail(NAMES.get(name, name.replace("_", " ")), _moment(text), pages.get(text, ""))
 
 
 def _moment(text: str) -> str:
@@ -107,7 +148,7 @@ def _told(event: Event) -> Iterator[Deed]:
         # What belongs to many events can be one message, whose name does not tell this one.
         alone = not names and not row.batch and row.kind != OccasionKind.REMINDER
         words = f"Nobody was there to be told: {what}" if alone else f"Contacts told: {what}"
-        yield Deed(row.told_at, words, "bell", details=(("", names),) if names else ())
+        yield Deed(row.told_at, words, "bell", details=(Detail("", names),) if names else ())
 
 
 def _names(event: Event, keys: list[str]) -> dict[str, list[str]]:
@@ -130,7 +171,7 @@ def _stages(event: Event) -> Iterator[Deed]:
         if row.began_at is not None:
             yield Deed(row.began_at, f"Stage begun: {row.name}", "play")
         if row.ended_at is not None:
-            details = (("", row.detail),) if row.detail else ()
+            details = (Detail("", row.detail),) if row.detail else ()
             yield Deed(
                 row.ended_at,
                 f"Stage {row.status_badge.label.lower()}: {row.name}",

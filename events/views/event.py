@@ -34,7 +34,7 @@ def event_detail(request: HtmxHttpRequest, public_id: str) -> HttpResponse:
         "view": view,
         "can_handle": may_handle(by, event),
         **execution.context_of(event, by),
-        "timeline": timeline.of(event),
+        "timeline": timeline.of(event, request.user),
         "log": list(event.log.order_by("-pk")[:LINES])[::-1],
     }
     if not wants_fragment(request):

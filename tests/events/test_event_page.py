@@ -14,9 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from events import present
-from events.choices import EventStatus, OccasionKind, StageStatus
+from events.choices import BulkAction, EventStatus, OccasionKind, StageStatus, Via
 from events.models import Campaign, Event, EventType
-from events.services import scheduling, telling
+from events.services import bulk, scheduling, telling
 from events.services.by import By
 from portal.models import Account, ConnectionTemplate, Endpoint, Instance, MaintenanceWindow, UserProfile
 from portal.services import audit
@@ -235,6 +235,21 @@ class TestPage:
         assert "Contacts told: new time" not in found
         assert "Stage done: Synchronize" in found and "The new node answers." in found
 
+    def test_the_timeline_tells_details_apart_and_leads_to_what_they_name(
+        self, browser: Client, event: Event, operator: User, world: World
+    ) -> None:
+        change = bulk.plan(By(operator, via=Via.CONSOLE), BulkAction.ACKNOWLEDGE, [event.public_id])
+        audit.record(None, "event.published", event, level="S1", campaign="cp-2345abcd", via="a command")
+        audit.record(operator, "event.acknowledged", event, via="the console", bulk=change.public_id)
+        found = page(browser, event)
+        href = f'<a href="{change.get_absolute_url()}">{change.public_id}</a>'
+        assert f'<span class="sub">via the console · bulk change {href}</span>' in found
+        campaign = '<a href="/events/?q=cp-2345abcd">cp-2345abcd</a>'
+        assert f"level S1 · campaign {campaign} · via a command</span>" in found
+        others = page(as_user(world.user("viewer")), event)
+        assert f"bulk change {change.public_id}</span>" in others  # it is not theirs
+        assert '<a href="/events/campaigns/cp-2345abcd/">' in page(as_user(world.user("admin")), event)
+
     def test_the_timeline_names_who_was_told(self, browser: Client, event: Event, operator: User) -> None:
         scheduling.reschedule(By(operator), event, event.deadline - timedelta(hours=1), seen=0)
         telling.tell_due()
@@ -242,7 +257,7 @@ class TestPage:
         night, day = make_contact(event.account, "Night shift"), make_contact(event.account, "Day shift")
         scheduling.reschedule(By(operator), event, event.deadline - timedelta(hours=2), seen=1)
         telling.tell_due()
-        assert 'Contacts told: new time <span class="sub-inline"> Day shift, Night shift</span>' in page(
+        assert 'Contacts told: new time<span class="sub">Day shift, Night shift</span>' in page(
             browser, event
         )
         night.delete()
