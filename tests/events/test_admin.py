@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.test import Client
-from django.utils import formats, timezone
+from django.utils import timezone
 
 from events.choices import BulkAction, BulkStatus, EventStatus, Via
 from events.models import Blackout, BulkChange, CalendarFeed, Event, EventType, RegionLimit
@@ -82,13 +82,32 @@ def test_each_page_says_in_which_zone_its_times_are(admin: Client, event: Event)
     page = admin.get(EVENTS).content.decode()
     assert "Times: Asia/Tokyo" in page
     tokyo = event.deadline.astimezone(ZoneInfo("Asia/Tokyo"))
-    assert formats.date_format(tokyo, "DATETIME_FORMAT") in page
+    assert f"{tokyo:%Y-%m-%d}</span> {tokyo:%H:%M}" in page
 
 
 def test_an_event_is_found_and_looked_at(admin: Client, event: Event) -> None:
     page = admin.get(f"{EVENTS}?q={event.public_id}&status__exact=pending").content.decode()
     assert event.public_id in page and "Pending" in page
     assert admin.get(f"{EVENTS}{event.pk}/change/").status_code == 200
+
+
+def test_the_list_shows_what_cannot_wait_before_the_rest(admin: Client, event: Event) -> None:
+    Event.objects.filter(pk=event.pk).update(switch_at=None, status=EventStatus.WAITING)
+    page = admin.get(EVENTS).content.decode()
+    columns = (
+        "public_id",
+        "shown_level",
+        "shown_type",
+        "shown_instance",
+        "shown_switch",
+        "shown_deadline",
+        "shown_status",
+        "account",
+    )
+    places = [page.index(f"column-{name}") for name in columns]
+    assert places == sorted(places) and "none yet" in page
+    for number in range(1, 8):
+        assert admin.get(f"{EVENTS}?o={number}.-{number + 1}").status_code == 200
 
 
 def test_the_digest_of_a_feed_is_not_shown(admin: Client, operator: User) -> None:
