@@ -10,7 +10,7 @@ from django.views import defaults
 from django.views.decorators.csrf import requires_csrf_token
 
 from portal.errors import NotFound, ServiceError
-from portal.origin import page_of
+from portal.origin import way_back
 
 OF_PROGRAMS: Final = "/api/"  # what is asked below it is answered with JSON
 
@@ -20,7 +20,7 @@ def refusal(request: HttpRequest, error: ServiceError) -> HttpResponse:
     if isinstance(error, NotFound):
         return not_found(request, error)
     return render(
-        request, "portal/refusal.html", {"error": error, "back": page_of(request)}, status=error.status
+        request, "portal/refusal.html", {"error": error, "back": way_back(request)}, status=error.status
     )
 
 
@@ -33,7 +33,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
-    return render(request, "403.html", status=403)
+    return render(request, "403.html", {"back": way_back(request)}, status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:

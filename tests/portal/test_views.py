@@ -49,6 +49,28 @@ class TestEveryPage:
         own = host == "testserver"
         assert response.headers["Location"] == f"/login/?next={'/instances/x/' if own else '/'}"
 
+    @pytest.mark.parametrize(
+        ("came_from", "back"),
+        [
+            ("", "/accounts/{0}/"),
+            ("/login/?next=/accounts/{0}/contacts/new/", "/accounts/{0}/"),
+            ("/accounts/{0}/contacts/new/", "/accounts/{0}/"),
+            ("/instances/?q=a", "/instances/?q=a"),
+        ],
+    )
+    def test_a_refusal_leads_back(self, came_from: str, back: str, world: World, as_role: As) -> None:
+        url = reverse("account_contact_create", args=[world.account.public_id])
+        headers = {"Referer": f"http://testserver{came_from.format(world.account.public_id)}"}
+        refused = as_role("viewer").get(url, headers=headers if came_from else {})
+        assert refused.status_code == 403
+        assert f'href="{back.format(world.account.public_id)}">Back</a>' in text(refused)
+
+    def test_a_form_that_was_refused_leads_back_to_its_page(self, world: World, as_role: As) -> None:
+        url = reverse("account_contact_create", args=[world.account.public_id])
+        refused = as_role("viewer").post(url, headers={"Referer": f"http://testserver{url}"})
+        assert f'href="{url}">Back</a>' in text(refused)
+        assert 'href="/">Back to the overview</a>' in text(as_role("viewer").post(url))
+
     def test_what_only_takes_forms_says_so(self, world: World, as_role: As) -> None:
         response = as_role("owner").get(reverse("instance_refresh", args=[world.instance.public_id]))
         assert response.status_code == 405
