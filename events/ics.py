@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from events.choices import EventStatus, Impact
 from events.models import Event
-from events.services.background import choose_by_of
+from events.services.choosing import choose_by_of
 from events.services.impact import seconds_text
 from portal.delivery.links import absolute
 

@@ -15,6 +15,7 @@ from events.choices import OPEN, EventStatus, Impact, Level
 from events.executors import executor_of
 from events.models import Event
 from events.services.by import SYSTEM, By
+from events.services.choosing import choose_by_of
 from events.services.impact import Measured, measured_before, seconds_text
 from events.services.scheduling import cancel_refusal
 from events.services.surroundings import facts_of
@@ -109,6 +110,15 @@ class EventView:
     @property
     def deadline_in(self) -> str:
         return in_words(self.event.deadline, self.now)
+
+    @cached_property
+    def choose_by(self) -> datetime | None:
+        """Until when its time can be chosen, before the system does. One query where it waits for one."""
+        return choose_by_of([self.event], self.now).get(self.event.pk)
+
+    @property
+    def can_choose(self) -> bool:
+        return self.choose_by is not None and self.choose_by > self.now
 
     @property
     def is_soon(self) -> bool:

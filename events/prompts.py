@@ -1,5 +1,5 @@
 """What every page says of events that need somebody (R2): a banner, a count in the sidebar, and once after the login a dialog where a
-time is to be chosen. Two queries for a page at most, and one more for the page with the dialog."""
+time is to be chosen. Two queries for a page at most, and two more for the page with the dialog."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from weakref import WeakKeyDictionary
 
 from django.http import HttpRequest
 from django.template.loader import render_to_string
+from django.utils import timezone
 
 from events.services.attention import Needs, handled_by, needs_of, waits_for_a_time
+from events.services.choosing import choose_by_of
 from portal.htmx import HtmxHttpRequest
 
 ASKED_KEY: Final = "events_asked"  # in the session: the dialog was shown
@@ -44,10 +46,12 @@ def _dialog(request: HtmxHttpRequest, found: Needs) -> str:
         return ""
     if match is not None and (match.url_name or "").startswith("event_"):
         return ""
-    rows = handled_by(request.user).filter(waits_for_a_time()).select_related("type")
+    rows = handled_by(request.user).filter(waits_for_a_time()).select_related("type", "instance")
     waiting = list(rows.order_by("deadline", "pk")[: LISTED + 1])
     if not waiting:
         return ""
     request.session[ASKED_KEY] = True
-    context = {"waiting": waiting[:LISTED], "has_more": len(waiting) > LISTED}
+    shown = waiting[:LISTED]
+    until = choose_by_of(shown, timezone.now())
+    context = {"waiting": [(event, until[event.pk]) for event in shown], "has_more": len(waiting) > LISTED}
     return render_to_string("events/_dialog.html", context, request)

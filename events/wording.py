@@ -54,6 +54,8 @@ class Case:
     measured: Measured | None = None
     choose_by: datetime | None = None
     """Of an event that waits for a time: then the system chooses one."""
+    urgent: bool = False
+    """Whether it comes in quiet hours."""
 
     @property
     def chosen_until(self) -> datetime | None:
@@ -100,8 +102,17 @@ class Case:
 
 
 def is_urgent(event: Event, kind: OccasionKind) -> bool:
-    """Whether it may come in quiet hours."""
-    return kind in (K.FAILED, K.WORK) or (event.is_urgent and kind not in CALM)
+    """Whether it comes in quiet hours, whenever the event is. That a risk fix was moved which somebody has seen wakes nobody else."""
+    if kind in (K.FAILED, K.WORK):
+        return True
+    settled = kind in CALM or (kind == K.CHANGED and event.acknowledged_at is not None)
+    return event.is_urgent and not settled
+
+
+def would_come_too_late(event: Event, kind: OccasionKind, now: datetime, read_at: datetime) -> bool:
+    """Whether a time that was announced or changed would have come before the contact hears of it, at the end of its quiet hours."""
+    news = kind in (K.PUBLISHED, K.CHANGED, K.POSTPONED)
+    return news and event.switch_at is not None and now < read_at and event.switch_at <= read_at
 
 
 def what(event: Event) -> str:

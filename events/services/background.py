@@ -16,20 +16,19 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Q
 
-from events.choices import EventStatus, LogLevel, OccasionKind
+from events.choices import LogLevel, OccasionKind
 from events.models import BulkChange, Event, EventLogEntry, Occasion
-from events.services import lateness, occasions
+from events.services import occasions
 from events.services.by import SYSTEM
+from events.services.choosing import choose_by_of
 from events.services.impact import SIMULATED, Measured, measured_before
-from events.services.surroundings import facts_of
 from events.wording import TIMES as TIMES
-from events.wording import Case, is_urgent
+from events.wording import Case, is_urgent, would_come_too_late
 from portal.choices import Category
 from portal.models import Contact, Notification
 from portal.services.notifications import contacts_for, reach_of
 from portal.services.quiet import end_of_quiet_hours
 from portal.services.reach import Reached, operations, reached_by
-from portal.services.windows import windows_for
 
 K = OccasionKind
 
@@ -121,9 +120,19 @@ class Background:
         if kind == K.ESCALATION:
             names = {one.contact.pk: one.contact.name for one in self.contacts[row.event_id]}
             facts["told_names"] = ", ".join(names[pk] for pk in row.facts.get("told", ()) if pk in names)
-        read_at = self.now if is_urgent(row.event, kind) else self._after_quiet_hours(contact)
+        read_at = self._after_quiet_hours(contact)
+        urgent = is_urgent(row.event, kind) or would_come_too_late(row.event, kind, self.now, read_at)
         choose_by = self.choose_by.get(row.event_id)
-        return Case(row.event, kind, contact, read_at, facts, self.measured(row.event), choose_by)
+        return Case(
+            row.event,
+            kind,
+            contact,
+            self.now if urgent else read_at,
+            facts,
+            self.measured(row.event),
+            choose_by,
+            urgent,
+        )
 
     def _old_time(self, row: Occasion) -> str:
         """The last time that was told: earlier changes may have been passed over for this one."""
@@ -167,20 +176,6 @@ def load(rows: Sequence[Occasion], now: datetime) -> Background:
     behind.choose_by = choose_by_of(events.values(), now)
     behind.undoing = _undoing(rows)
     return behind
-
-
-def choose_by_of(events: Iterable[Event], now: datetime) -> dict[int, datetime]:
-    """Until when somebody may choose a time, before the system does: of those that wait for one, by their primary key. One query."""
-    waiting = [event for event in events if event.status == EventStatus.WAITING]
-    if not waiting:
-        return {}
-    windows = windows_for({event.instance for event in waiting if event.instance is not None})
-    return {
-        event.pk: lateness.choose_by(
-            facts_of(event, now), event.created_at, windows.get(event.instance_id or 0)
-        )
-        for event in waiting
-    }
 
 
 def _undoing(rows: Iterable[Occasion]) -> set[str]:

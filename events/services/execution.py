@@ -19,6 +19,7 @@ from events.models import Event, EventRun, EventStage
 from events.models.events import sees_all
 from events.services import lateness, occasions, postponing, staff, steps
 from events.services.by import SYSTEM, By, is_event_staff
+from events.services.choosing import choose_by_of
 from events.services.journal import hold, note
 from events.services.postponing import make_room, utc_text
 from events.services.scheduling import apply_time, locked
@@ -29,8 +30,7 @@ from portal.models import Instance
 from portal.patience import patient
 from portal.services import audit
 from portal.services.permissions import role_in
-from portal.services.windows import window_for, windows_for
-from portal.windows import Window
+from portal.services.windows import window_for
 
 OVERDUE: Final = timedelta(hours=1)
 """So long after the switchover could begin a person should have confirmed it."""
@@ -159,21 +159,9 @@ def undecided(now: datetime, after: int = 0) -> tuple[list[int], int]:
         .select_related("type", "instance")
         .order_by("pk")[:MOST]
     )
-    windows = windows_for([row.instance for row in rows if row.instance is not None])
-    found = [row.pk for row in rows if _choose_by(row, windows.get(row.instance_id or 0), now) <= now]
+    until = choose_by_of(rows, now)
+    found = [row.pk for row in rows if until[row.pk] <= now]
     return found, rows[-1].pk if len(rows) == MOST else 0
-
-
-def choose_by(event: Event, now: datetime | None = None) -> datetime | None:
-    """Until when somebody may choose the time of a waiting event, before the system does; None of one that does not wait."""
-    if event.status != EventStatus.WAITING:
-        return None
-    window = window_for(event.instance) if event.instance is not None else None
-    return _choose_by(event, window, now or timezone.now())
-
-
-def _choose_by(event: Event, window: Window | None, now: datetime) -> datetime:
-    return lateness.choose_by(facts_of(event, now), event.created_at, window)
 
 
 @patient
@@ -181,9 +169,10 @@ def decide(event_id: int, now: datetime | None = None) -> bool:
     """The system chooses the last good time of an event for which nobody has. False if that is not due (any more)."""
     now = now or timezone.now()
     event = locked(Event(pk=event_id))
-    window = window_for(event.instance) if event.instance is not None else None
-    if event.status != EventStatus.WAITING or _choose_by(event, window, now) > now:
+    until = choose_by_of([event], now).get(event.pk)
+    if until is None or until > now:
         return False
+    window = window_for(event.instance) if event.instance is not None else None
     around = surroundings([event.region], now, event.deadline, without=event, lock=True)
     moment = rules.last_slot(facts_of(event, now), window, around)
     note(event, f"Nobody has chosen a time. The switchover is at {utc_text(moment)}.")

@@ -23,7 +23,7 @@ from events.models import Campaign, Event, EventLogEntry, EventType, Occasion
 from events.services import occasions
 from events.services.background import Background, contacts_of, load
 from events.services.holding import is_due_still
-from events.wording import Case, is_urgent, what
+from events.wording import Case, what
 from portal.choices import Category
 from portal.models import Account, Contact
 from portal.patience import patient
@@ -235,7 +235,7 @@ def _tellings(rows: Sequence[Occasion], behind: Background) -> Iterator[Telling]
 
 
 def _telling(reached: Reached, name: str, message: Message, cases: Sequence[Case]) -> Telling:
-    urgent = any(is_urgent(case.event, case.kind) for case in cases)
+    urgent = any(case.urgent for case in cases)
     return Telling(reached.contact, reached.channels, name, message, urgent)
 
 

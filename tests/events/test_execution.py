@@ -16,6 +16,7 @@ from events.executors import Again, Done, Failed, Outcome, StageSpec, Step
 from events.models import Blackout, Event, EventRun, EventStage, Occasion, RegionLimit
 from events.services import execution, steps
 from events.services.by import By
+from events.services.choosing import choose_by_of
 from portal.errors import Conflict, Invalid, NotFound, NotPermitted
 from portal.models import AuditEntry, Instance
 from portal.services.windows import set_window
@@ -458,7 +459,7 @@ def test_one_that_has_waited_for_its_region_says_so(
 def test_the_system_chooses_when_nobody_has(script: Scripted, instance: Instance) -> None:
     event = make_event(instance, switch_at=None, executor="scripted")
     until = event.deadline - timedelta(days=1)
-    assert execution.choose_by(event) == until
+    assert choose_by_of([event], timezone.now())[event.pk] == until
     assert execution.undecided(until - timedelta(seconds=1)) == ([], 0)
     assert not execution.decide(event.pk, until - timedelta(seconds=1))
 
@@ -475,7 +476,7 @@ def test_the_system_chooses_the_last_window(script: Scripted, instance: Instance
     deadline = event.deadline
     last = at_two(deadline) - timedelta(days=1)
     set_window(None, instance, [last.weekday()], time(2), time(4), "UTC")
-    assert execution.choose_by(event) == last - timedelta(days=1)
+    assert choose_by_of([event], timezone.now())[event.pk] == last - timedelta(days=1)
     assert execution.decide(event.pk, last - timedelta(days=1))
     event.refresh_from_db()
     assert event.switch_at == last

@@ -66,6 +66,10 @@ def test_the_dialog_comes_once_in_a_session(browser: Client, instance: Instance,
     event = make_event(instance, switch_at=None)
     found = text(browser.get("/instances/"))
     assert DIALOG in found and f"/events/{event.public_id}/reschedule/" in found
+    until = event.deadline - timedelta(days=1)  # then the system chooses
+    assert f"choose by {until:%a} " in found and f"{until:%Y-%m-%d %H:%M}" in found
+    page = text(browser.get(event.get_absolute_url()))
+    assert f"Choose a time by {until:%a} " in page and f"{until:%Y-%m-%d %H:%M}" in page
     # It can be put away without scripts, and does not come back with the next click.
     assert '<form method="dialog"' in found
     assert DIALOG not in text(browser.get("/"))

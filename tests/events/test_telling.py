@@ -188,6 +188,32 @@ def test_quiet_hours_hold_back_maintenance_and_neither_risk_fixes_nor_failures(
     assert found[f"{over.public_id}:succeeded"] == "held"  # nothing is left to be done: nobody is woken
 
 
+@pytest.mark.parametrize(
+    ("code", "minutes", "seen", "status"),
+    [
+        ("instance-migration", 30, False, "pending"),
+        ("instance-migration", 5 * 60, False, "held"),
+        ("vulnerability-fix", 5 * 60, False, "pending"),
+        ("vulnerability-fix", 5 * 60, True, "held"),
+        ("vulnerability-fix", 30, True, "pending"),
+    ],
+)
+def test_a_time_that_would_come_before_the_end_of_the_quiet_hours_breaks_through(
+    instance: Instance, contact: Contact, code: str, minutes: int, seen: bool, status: str
+) -> None:
+    now = timezone.now()
+    contact.quiet_from, contact.quiet_to = time((now.hour - 1) % 24), time((now.hour + 2) % 24)
+    contact.save()
+    event = make_event(instance, code, switch_at=now + timedelta(minutes=minutes), preparation_seconds=0)
+    if seen:
+        Event.objects.update(acknowledged_at=now, acknowledged_by="somebody")
+    old = (now + timedelta(days=4)).isoformat()
+    note(event, K.CHANGED, "changed:0", revision=0, old=old, by="somebody")
+    tell()
+    delivery = Delivery.objects.get()
+    assert delivery.status == status and delivery.notification.urgent is (status == "pending")
+
+
 # --- What is passed over ----------------------------------------------------------------------------------------------
 
 
