@@ -83,7 +83,7 @@ def parts_of(case: Case) -> Parts:
         cause=event.cause if full else "",
         rows=_rows(case, endpoint),
         advice=advice_of(case),
-        warning=_warning(event, endpoint) if full else "",
+        warning=address_warning(event, endpoint) if full else "",
     )
 
 
@@ -181,8 +181,8 @@ def advice_of(case: Case) -> list[str]:
     return [line for line in (event.advice, "" if "DNS cache" in event.advice else DNS) if line]
 
 
-def _warning(event: Event, endpoint: Endpoint | None) -> str:
-    """R16."""
+def address_warning(event: Event, endpoint: Endpoint | None) -> str:
+    """What becomes of clients that use an IP address (R16); "" where the endpoint is a name."""
     if endpoint is None or not endpoint.is_raw_ip:
         return ""
     what_if = "are cut off when it changes" if event.changes_address else "would be cut off if it changed"

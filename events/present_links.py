@@ -230,16 +230,6 @@ def impact_lead(view: EventView) -> str:
     return f"{text}."
 
 
-def address_warning(view: EventView) -> str:
-    """What becomes of clients that use an IP address (R16); "" where the endpoint is a name."""
-    if view.endpoint is None or not view.has_raw_ip:
-        return ""
-    what_if = (
-        "are cut off when it changes" if view.event.changes_address else "would be cut off if it changed"
-    )
-    return f"The endpoint is the IP address {view.endpoint.host}, not a domain name: clients that use it {what_if}."
-
-
 def first_minute(moment: datetime) -> datetime:
     """The first whole minute from this moment on: what can be entered, and what a refusal names."""
     whole = moment.replace(second=0, microsecond=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.http import HttpResponse
 from django.urls import reverse
 from django.views.decorators.http import require_safe
@@ -59,6 +60,8 @@ def _frame(request: HtmxHttpRequest, event: Event) -> dict[str, Any]:
     if instance is not None and event.is_open:
         row = windows.rows_for([instance]).get(instance.pk)
         found |= {"window": row, "told": telling.contacts_in_order(event), "asks_told": True}
+        if event.is_urgent and event.acknowledged_at is None:
+            found["escalation_minutes"] = settings.EVENT_ESCALATION_MINUTES
     return found
 
 

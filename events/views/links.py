@@ -17,11 +17,11 @@ from django.views.decorators.http import require_http_methods
 
 from events import clock
 from events.forms.schedule import CancelForm
+from events.messages import address_warning
 from events.models import Event
 from events.present import EventView
 from events.present_links import (
     Shown,
-    address_warning,
     apart,
     back_note,
     choices_of,
@@ -172,7 +172,7 @@ def about(opened: OpenedLink, now: datetime) -> dict[str, Any]:
         "finished": Shown.of(event.finished_at, zone, now),
         "begins": event.is_open and event.starts_at is not None and event.starts_at <= now,
         "impact": impact_lead(view),
-        "warning": address_warning(view),
+        "warning": address_warning(event, view.endpoint),
         "changed": links.last_change(event) if event.revision else None,
         "held": Shown.of(links.held_until(event, contact, now), zone, now),
         "next": urlencode({"next": event.get_absolute_url()}),
