@@ -173,6 +173,23 @@ def faults_of(visitor: Visitor, path: str) -> list[str]:
     return found
 
 
+def tell(visitor: Visitor, account_page: str) -> tuple[str, str]:
+    """A contact of the account is made and told something. Returns the paths of the contact and of the message in the inbox."""
+    page = visitor.page
+    page.goto(f"{account_page}contacts/new/")
+    page.get_by_label("Name").fill("On call")
+    page.get_by_label("Inbox of").select_option(index=1)
+    page.get_by_label("Webhook").fill("http://127.0.0.1:9/path")  # where nobody listens
+    page.get_by_role("button", name="Add contact").click()
+    expect(page.get_by_text("This is the secret of the webhook.")).to_be_visible()
+    page.get_by_role("button", name="Send a test message").click()
+    expect(page.get_by_text("is on its way")).to_be_visible()
+    contact = page.url.removeprefix(visitor.origin)
+    page.goto("/inbox/")
+    message = page.get_by_role("link", name="Test message for On call").get_attribute("href")
+    return contact, message or ""
+
+
 COVERED = """() => {
   const found = [];
   for (const element of document.querySelectorAll("main :is(a[href], button, input, select, textarea, summary)")) {
@@ -236,6 +253,7 @@ def test_every_page_is_accessible_and_fits_a_phone(visitor: NewVisitor, redis_se
     account = "/accounts/"
     timo.page.goto(account)
     account_page = timo.page.locator("th a").first.get_attribute("href") or ""
+    contact, message = tell(timo, account_page)
     for path in (
         "/",
         "/instances/",
@@ -260,9 +278,12 @@ def test_every_page_is_accessible_and_fits_a_phone(visitor: NewVisitor, redis_se
         f"{account_page}templates/",
         f"{account_page}templates/new/",
         f"{account_page}contacts/new/",
+        contact,
+        f"{contact}edit/",
         f"{account_page}deliveries/",
         "/audit/",
         "/inbox/",
+        message,
         "/profile/",
         "/profile/password/",
         "/profile/tokens/",
