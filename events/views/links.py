@@ -168,6 +168,7 @@ def about(opened: OpenedLink, now: datetime) -> dict[str, Any]:
         "zone": zone.key,
         "switch": Shown.of(event.switch_at, zone, now),
         "prepares": Shown.of(event.starts_at if event.preparation_seconds else None, zone, now),
+        "choose_by": Shown.of(view.choose_by, zone, now) if view.can_choose else None,
         "deadline": Shown.of(event.deadline, zone, now),
         "finished": Shown.of(event.finished_at, zone, now),
         "begins": event.is_open and event.starts_at is not None and event.starts_at <= now,

@@ -18,6 +18,7 @@ from events.models import Blackout, Event, EventLogEntry, EventType, Occasion, R
 from events.services import execution, planning, publishing, scheduling, steps
 from events.services.by import By
 from events.services.drafts import Draft, type_called
+from events.services.journal import note
 from events.services.selection import Selection
 from portal.choices import Architecture, Category, Edition
 from portal.models import Account, Contact, Endpoint, Instance
@@ -87,7 +88,8 @@ def announce(user: User, account: Account, waits: Instance, endangered: Instance
     past = [_past(user, samples[one.sample], one) for one in HISTORY]
     # Without a window there is no time to propose: its owner has to choose one.
     waiting = _publish(by, "instance-migration", [waits.public_id])
-    urgent = _publish(by, "vulnerability-fix", [endangered.public_id])
+    fixed = _next_patch(endangered.version)
+    urgent = _publish(by, "vulnerability-fix", [endangered.public_id], fixed)
     fleet = Selection(edition=Edition.REDIS, version="6.2", region=REGION)
     campaign = publishing.publish(
         by,
@@ -106,8 +108,16 @@ def announce(user: User, account: Account, waits: Instance, endangered: Instance
     return Announced(waiting, urgent, running, Event.objects.filter(campaign=campaign.pk).count(), len(past))
 
 
-def _publish(by: By, code: str, instances: list[str]) -> Event:
-    found = publishing.publish(by, Draft(type_called(code), instances, executor=EXECUTOR))
+def _next_patch(version: str) -> str:
+    """`9.1.3` after 9.1.2; "" where the version is not known."""
+    head, dot, last = version.rpartition(".")
+    return f"{head}.{int(last) + 1}" if dot and last.isdigit() else ""
+
+
+def _publish(by: By, code: str, instances: list[str], version_to: str = "") -> Event:
+    found = publishing.publish(
+        by, Draft(type_called(code), instances, version_to=version_to, executor=EXECUTOR)
+    )
     if not isinstance(found, Event):
         raise DemoError(f"A campaign was published instead of an event of the type {code}.")
     return found
@@ -159,10 +169,13 @@ def _past(user: User, instance: Instance, past: Past) -> Event:
     )
     with transaction.atomic():
         event = _announced(user, instance, type_called(past.code), switch_at)
+        before = Instance.objects.filter(pk=instance.pk)
+        before.update(version=event.version_from or instance.version)
         if past.ends == EventStatus.CANCELLED:
             _cancel(event, switch_at - timedelta(days=2))
         else:
             _carry_out(event, switch_at, fails=past.ends == EventStatus.FAILED)
+        before.update(version=instance.version)
         Occasion.objects.filter(event=event).update(told_at=switch_at, at=switch_at)
     event.refresh_from_db()
     return event
@@ -225,7 +238,7 @@ def _carry_out(event: Event, switch_at: datetime, *, fails: bool) -> None:
 def _fail(event: Event, now: datetime) -> None:
     stage = event.stages.filter(phase=Phase.SWITCH).first()
     locked = scheduling.locked(event)
-    steps.note(locked, "Simulated: the new replica has lost its connection.", LogLevel.WARNING)
+    note(locked, "Simulated: the new replica has lost its connection.", LogLevel.WARNING)
     reason = "Simulated: the new nodes were not in step at the switch time. The old ones serve as before."
     steps.fail(locked, reason, now, stage=stage)
 
