@@ -32,7 +32,7 @@ UserProfile.objects.update_or_create(user=account.members.get(), defaults={{"tim
 contact = make_contact(account, "Night shift", time_zone="Europe/Berlin")
 now = timezone.now().replace(microsecond=0)
 sessions = make_instance(account, "shop-sessions", host="10.20.0.4", zone="eu-central-1a")
-cart = make_instance(account, "cart-of-the-customers-in-central-europe-and-beyond-the-alps")
+cart = make_instance(account, "cart-of-the-customers-in-central-europe-and-beyond-the-alps", version="7.2.5")
 set_window(None, account, [0, 1, 2, 3, 4, 5, 6], time({hour}), time({hour} + 2), "Europe/Berlin")
 made = {{
     "pending": make_event(sessions, switch_at=now + timedelta(hours=30, minutes=7)),
