@@ -114,6 +114,9 @@ class PrecheckView(InspectionView):
     def __init__(self, task: MigrationTask) -> None:
         self.task = task
         super().__init__(prechecks.newest(task))
+        if task.status == TaskStatus.PRECHECKING and self.inspection is not None and not self.is_running:
+            # It has ended since the task was read: with its end the status was written.
+            task.refresh_from_db(fields=["status"])
 
     @property
     def is_live(self) -> bool:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from migrations_app.choices import InspectionKind, InspectionStatus, Outcome, TaskStatus
 from migrations_app.models import AppliedRepair, IgnoredItem, Inspection, MigrationTask
-from migrations_app.services import tasks
+from migrations_app.services import prechecks, tasks
 from portal.models import Account, AuditEntry, Instance
 
 from .setup_tasks import checked, draft, item
@@ -63,6 +63,27 @@ class TestPrecheck:
         assert "Something is still missing" in page
         assert f'href="{url(task, "objects")}"' in page
         assert browser.post(f"/migrations/{task.public_id}/precheck/").status_code == 409
+
+    @pytest.mark.parametrize("becomes", [TaskStatus.READY, TaskStatus.STARTING])
+    def test_one_that_ends_while_the_page_is_made(
+        self, browser: Client, task: MigrationTask, monkeypatch: pytest.MonkeyPatch, becomes: TaskStatus
+    ) -> None:
+        """The page asks no more once the precheck has ended, so it must have all that there is by then."""
+        inspection = tasks.precheck_task(None, task)
+        newest = prechecks.newest
+
+        def ended_meanwhile(seen: MigrationTask) -> Inspection | None:
+            finished = {"status": InspectionStatus.DONE, "passed": True, "finished_at": timezone.now()}
+            Inspection.objects.filter(pk=inspection.pk).update(**finished)
+            MigrationTask.objects.filter(pk=task.pk).update(status=becomes)
+            return newest(seen)
+
+        monkeypatch.setattr("migrations_app.present_precheck.prechecks.newest", ended_meanwhile)
+        answer = browser.get(url(task), headers=HTMX)
+        if becomes == TaskStatus.STARTING:
+            assert answer.headers["HX-Redirect"] == task.get_absolute_url()
+        else:
+            assert answer.status_code == 286 and "Next: confirm" in text(answer)
 
     def test_polls_while_it_runs_and_then_no_more(self, browser: Client, task: MigrationTask) -> None:
         inspection = tasks.precheck_task(None, task)

@@ -34,7 +34,10 @@ def precheck(request: HtmxHttpRequest, task: MigrationTask) -> HttpResponse:
 
 
 def _page(request: HtmxHttpRequest, task: MigrationTask, *, status: int = 200) -> HttpResponse:
+    before = task.status
     view = PrecheckView(task)
+    if task.status != before and isinstance(away := shell.opened(request, task.public_id, KEY), HttpResponse):
+        return away  # the precheck has ended meanwhile, and the task was started with it
     context = {
         "view": view,
         "missing": tasks.missing(task),
