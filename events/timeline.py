@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from django.urls import reverse
-from django.utils.dateparse import parse_datetime
 
-from events import rules
 from events.choices import OccasionKind
 from events.models import Event
 from events.services import bulk
 from events.services.by import may_publish
 from portal.models import AuditEntry, Notification
+from portal.services import audit
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -119,18 +118,7 @@ def _readable(details: Mapping[str, Any], pages: Mapping[str, str]) -> Iterator[
         if name == "contact" or value in (None, "", [], False):
             continue
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        yield Detail(NAMES.get(name, name.replace("_", " ")), _moment(text), pages.get(text, ""))
-
-
-def _moment(text: str) -> str:
-    """A time of the audit, which is UTC, in the reader's zone."""
-    if len(text) < 19 or text[10:11] != "T":
-        return text
-    try:
-        found = parse_datetime(text)
-    except ValueError:
-        return text
-    return rules.text_of(found) if found is not None and found.tzinfo is not None else text
+        yield Detail(NAMES.get(name, name.replace("_", " ")), audit.readable(text), pages.get(text, ""))
 
 
 def _told(event: Event) -> Iterator[Deed]:

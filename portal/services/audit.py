@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from django.db.models import Model
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
 from portal.models import Account, AuditEntry
 
@@ -49,6 +51,20 @@ def record_many(actor: User | None, action: str, changes: Iterable[tuple[Model, 
     if entries:
         AuditEntry.objects.bulk_create(entries)
         log.info(action, actor=entries[0].actor_name or "system", objects=len(entries))
+
+
+def readable(text: str) -> str:
+    """A value of the details for people: a time (`2026-03-01T09:00:00+00:00`) as `2026-03-01 10:00 CET` in the reader's zone, anything
+    else as it is."""
+    if len(text) < 19 or text[10:11] != "T":
+        return text
+    try:
+        found = parse_datetime(text)
+    except ValueError:
+        return text
+    if found is None or found.tzinfo is None:
+        return text
+    return f"{timezone.localtime(found):%Y-%m-%d %H:%M %Z}"
 
 
 def _entry(

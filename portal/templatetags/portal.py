@@ -23,7 +23,6 @@ from django import template
 from django.forms import BoundField, CheckboxInput, CheckboxSelectMultiple
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
@@ -31,6 +30,7 @@ from django.utils.timesince import timesince
 from portal import icons
 from portal.choices import BadgedChoices, Category
 from portal.models import AuditEntry, Notification
+from portal.services import audit
 
 register = template.Library()
 
@@ -84,16 +84,7 @@ def category_label(value: str) -> str:
 
 @register.filter
 def moment(text: str) -> str:
-    """`2026-03-01T09:00:00+00:00` as `2026-03-01 10:00 CET`."""
-    if len(text) < 19 or text[10:11] != "T":
-        return text
-    try:
-        found = parse_datetime(text)
-    except ValueError:
-        return text
-    if found is None or found.tzinfo is None:
-        return text
-    return f"{timezone.localtime(found):%Y-%m-%d %H:%M %Z}"
+    return audit.readable(text)
 
 
 @register.simple_tag
