@@ -55,7 +55,7 @@ def overdue(now: datetime) -> Q:
 
 def waits_for_staff() -> Q:
     """As execution.waiting_stage: no step is due, and nobody takes one."""
-    return Q(status=EventStatus.RUNNING, run__owner="", run__next_step_at__isnull=True, run__isnull=False)
+    return Q(status=EventStatus.RUNNING, run__owner="", run__next_step_at__isnull=True)
 
 
 def needing(now: datetime) -> Q:

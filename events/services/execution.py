@@ -18,6 +18,7 @@ from events.executors import executor_of, known
 from events.models import Event, EventRun, EventStage
 from events.models.events import sees_all
 from events.services import lateness, occasions, postponing, staff, steps
+from events.services.attention import waits_for_staff
 from events.services.by import SYSTEM, By, is_event_staff
 from events.services.choosing import choose_by_of
 from events.services.journal import hold, note
@@ -172,7 +173,7 @@ def decide(event_id: int, now: datetime | None = None) -> bool:
     until = choose_by_of([event], now).get(event.pk)
     if until is None or until > now:
         return False
-    window = window_for(event.instance) if event.instance is not None else None
+    window = window_for(event.instance)
     around = surroundings([event.region], now, event.deadline, without=event, lock=True)
     moment = rules.last_slot(facts_of(event, now), window, around)
     note(event, f"Nobody has chosen a time. The switchover is at {utc_text(moment)}.")
@@ -278,13 +279,7 @@ def overdue(now: datetime) -> list[int]:
     since = now - OVERDUE
     late = Q(stages__phase=Phase.PREPARE) | Q(switch_at__lte=since, stages__began_at__lte=since)
     rows = Event.objects.filter(
-        late,
-        stages__status=StageStatus.RUNNING,
-        status=EventStatus.RUNNING,
-        hold_reason="",
-        switch_at__lte=now,
-        run__next_step_at__isnull=True,
-        run__owner="",
+        late, waits_for_staff(), stages__status=StageStatus.RUNNING, hold_reason="", switch_at__lte=now
     )
     return list(rows.order_by("switch_at").values_list("pk", flat=True)[:MOST])
 

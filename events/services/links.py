@@ -174,7 +174,7 @@ def offers(event: Event, now: datetime | None = None) -> Offers:
     at_once = rules.at_once(facts)
     latest = rules.latest_choice(facts)
     has_room = facts.earliest <= latest
-    own = window_for(event.instance) if event.instance is not None else None
+    own = window_for(event.instance)
     window, later = _in_windows(own, facts, surroundings) if own is not None else (None, None)
     return Offers(
         window=window,

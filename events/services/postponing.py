@@ -22,14 +22,13 @@ from events.services.scheduling import apply_time, change_occasion, time_details
 from events.services.surroundings import facts_of, surroundings
 from portal.services import audit
 from portal.services.windows import window_for
-from portal.windows import Window
 
 
 def judge(event: Event, now: datetime) -> lateness.Judgement:
     """Of an event whose preparation, or, once it is in progress, whose switchover is due."""
     around = surroundings([event.region], now, now + event.preparation, without=event)
     allowed = timedelta(minutes=settings.EVENT_LATE_MINUTES)
-    return lateness.judge(_facts(event, now), _window(event), around, allowed)
+    return lateness.judge(_facts(event, now), window_for(event.instance), around, allowed)
 
 
 def postpone(event: Event, why: str, now: datetime) -> None:
@@ -37,7 +36,9 @@ def postpone(event: Event, why: str, now: datetime) -> None:
     why = f"{why} {waited(event)}".strip()
     until = now + lateness.BEYOND
     around = surroundings([event.region], now, until, without=event, lock=True)
-    moment = lateness.postponed_to(_facts(event, now), _window(event), around, ZoneInfo(settings.TIME_ZONE))
+    moment = lateness.postponed_to(
+        _facts(event, now), window_for(event.instance), around, ZoneInfo(settings.TIME_ZONE)
+    )
     note(event, f"{why} It is postponed to {utc_text(moment)}.", LogLevel.WARNING)
     make_room(event, moment)
     if event.is_open:
@@ -88,10 +89,6 @@ def _move_switchover(event: Event, moment: datetime, why: str, now: datetime) ->
     audit.record(None, "event.postponed", event, **time_details(event, before, SYSTEM, why))
     change = change_occasion(event, OccasionKind.POSTPONED, before, SYSTEM, why)
     occasions.note_many([change, *occasions.reminders(event, now)])
-
-
-def _window(event: Event) -> Window | None:
-    return window_for(event.instance) if event.instance is not None else None
 
 
 def _facts(event: Event, now: datetime) -> Facts:

@@ -78,7 +78,7 @@ def moment_of(event: Event, wish: Wish, now: datetime) -> datetime:
 
 
 def _in_window(event: Event, facts: rules.Facts, now: datetime) -> datetime:
-    window = window_for(event.instance) if event.instance is not None else None
+    window = window_for(event.instance)
     if window is None:
         raise no_window(event)
     found = rules.propose(facts, window, around(event, now, lock=True))

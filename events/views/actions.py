@@ -145,7 +145,7 @@ def _empty_form(event: Event) -> RescheduleForm:
 
 
 def _window(event: Event) -> Window | None:
-    return windows.window_for(event.instance) if event.instance is not None else None
+    return windows.window_for(event.instance)
 
 
 def _form(

@@ -86,9 +86,9 @@ def windows_for(instances: Iterable[Instance]) -> dict[int, Window]:
     return {pk: row.window for pk, row in rows_for(instances).items()}
 
 
-def window_for(instance: Instance) -> Window | None:
-    """Its own or the account's."""
-    return windows_for([instance]).get(instance.pk)
+def window_for(instance: Instance | None) -> Window | None:
+    """Its own or the account's; None also of an instance that was deleted since."""
+    return None if instance is None else windows_for([instance]).get(instance.pk)
 
 
 def row_of(owner: Instance | Account) -> MaintenanceWindow | None:
